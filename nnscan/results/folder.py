@@ -1,0 +1,93 @@
+"""Where the files of a scan lie, and how a small one is written."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+
+@dataclass(frozen=True)
+class ScanFolder:
+    """The folder `scans/<name>` of one scan; every path below it is named here and nowhere else."""
+
+    path: Path
+
+    @property
+    def scan_file(self) -> Path:
+        """What was asked, as resolved (TOML)."""
+        return self.path / "scan.toml"
+
+    @property
+    def plan(self) -> Path:
+        """The trials of the scan file (Parquet)."""
+        return self.path / "plan.parquet"
+
+    @property
+    def launches(self) -> Path:
+        """One folder a launch: its list of trials, what it was started with."""
+        return self.path / "launches"
+
+    @property
+    def trials(self) -> Path:
+        """Parts of the table with one row a trial."""
+        return self.path / "trials"
+
+    @property
+    def epochs(self) -> Path:
+        """Parts of the table with one row a trial and epoch."""
+        return self.path / "epochs"
+
+    @property
+    def steps(self) -> Path:
+        """Parts of the table with one row a trial, step and name; only where asked."""
+        return self.path / "steps"
+
+    @property
+    def journal(self) -> Path:
+        """Rows of bundles that still run."""
+        return self.path / "journal"
+
+    @property
+    def logs(self) -> Path:
+        """One log a worker."""
+        return self.path / "logs"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Checkpoints of unfinished trials."""
+        return self.path / "checkpoints"
+
+    @property
+    def models(self) -> Path:
+        """One folder a family: its winner, retrained."""
+        return self.path / "models"
+
+    @property
+    def lock(self) -> Path:
+        """Held by a launch while it submits or runs; its text says who."""
+        return self.path / "lock"
+
+    @property
+    def stop(self) -> Path:
+        """Exists when workers shall start no further trial; its text says why."""
+        return self.path / "stop"
+
+    @property
+    def cache(self) -> Path:
+        """Decoded data, shared by all scans that lie side by side."""
+        return self.path.parent / ".cache"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `content` so that a reader finds the old file or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # else a crash can leave an empty file under the final name
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
