@@ -1,0 +1,43 @@
+# Everything one does with a clone. `make demo` and `make test` set up `.venv` first, and again when pyproject.toml changes.
+# A Python of one's own: make demo PYTHON=/path/to/python3.12
+
+RUN := .venv/bin/
+PYTHON ?=
+
+# Importing torch takes several seconds more where no bytecode may be written.
+unexport PYTHONDONTWRITEBYTECODE
+# Packages of another environment must not reach into ours.
+unexport PYTHONPATH PYTHONHOME
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench clean
+
+help:
+	@echo 'make demo    train a small grid on real digits, summarize it, retrain the winners, use one (3 minutes)'
+	@echo 'make test    what must pass before a commit: lint, types, tests with coverage'
+	@echo 'make lint    only ruff and mypy'
+	@echo 'make bench   the benchmarks; each prints its table'
+	@echo 'make clean   remove what these made, .venv included'
+
+setup: .venv/.installed
+
+.venv/.installed: pyproject.toml scripts/setup.sh
+	@PYTHON='$(PYTHON)' sh scripts/setup.sh
+
+demo: setup
+	@$(RUN)python -m nnscan.demo
+
+lint: setup
+	$(RUN)ruff check
+	$(RUN)ruff format --check
+	$(RUN)mypy
+
+test: lint
+	$(RUN)python -m pytest --cov
+
+bench: setup
+	@for file in benchmarks/*.py; do echo "$$ python $$file"; $(RUN)python "$$file" || exit 1; done
+
+clean:
+	rm -rf .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist demo
+	find nnscan tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
