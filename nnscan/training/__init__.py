@@ -1,0 +1,1 @@
+"""How one trial is trained: functions of its state and of a batch."""

@@ -1,0 +1,91 @@
+"""Loss and accuracies of a network on examples it does not train on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nnscan.training.losses import Task, mean_loss
+from nnscan.training.trial_data import Batch
+
+VALUES_AT_A_TIME = {"cuda": 2**24}
+"""Input values in a batch of an evaluation, where not 2^20: large enough to hide the cost of a call, small enough that
+a convolution's maps of the images, some tens of times as large, fit (64 MB on CUDA, 4 MB elsewhere, as float32)."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well a network does, over examples that each counted once."""
+
+    loss: float
+    """Mean over the examples."""
+
+    accuracy: float
+    """Share of examples whose largest output is their class, in [0, 1]."""
+
+    class_accuracy: list[float]
+    """The same among the examples of each class; NaN where a class has none."""
+
+    def metrics(self, part: str) -> dict[str, float | list[float]]:
+        """Return the columns of a row: `val_loss` and so on with `part` "val"."""
+        return {
+            f"{part}_loss": self.loss,
+            f"{part}_accuracy": self.accuracy,
+            f"{part}_class_accuracy": self.class_accuracy,
+        }
+
+
+def evaluate(predicted: Iterable[tuple[Tensor, Tensor]], classes: int, task: Task) -> Evaluation:
+    """Return how good predictions are: pairs of outputs (n, classes) and labels (n,), one pair or more.
+
+    Sums, and integer counts, over examples; they stay on the device until the end, so no batch waits for it.
+    """
+    losses, hits, examples = zip(*[_sums(outputs, labels, classes, task) for outputs, labels in predicted], strict=True)
+    right, all_of_class = torch.stack(hits).sum(0).tolist(), torch.stack(examples).sum(0).tolist()
+    return Evaluation(
+        loss=torch.stack(losses).sum().item() / sum(all_of_class),
+        accuracy=sum(right) / sum(all_of_class),
+        class_accuracy=[hit / count if count else math.nan for hit, count in zip(right, all_of_class, strict=True)],
+    )
+
+
+def predict(model: nn.Module, batches: Iterable[Batch], precision: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield outputs and labels of each batch; `model` is left in evaluation mode."""
+    model.eval()
+    for inputs, labels in batches:
+        yield outputs(model, inputs, precision), labels
+
+
+@torch.inference_mode()
+def outputs(model: nn.Module, inputs: Tensor, precision: str) -> Tensor:
+    """Return what `model`, in evaluation mode, gives for `inputs`; no graph is kept."""
+    with autocast(inputs.device, precision):
+        return model(inputs)  # type: ignore[no-any-return]
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Return the context in which a network computes: torch's autocast for "bfloat16", nothing for "float32"."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+
+
+def batch_size(input_shape: tuple[int, ...], device: torch.device) -> int:
+    """Return how many examples an evaluation takes at a time: at least 16."""
+    return max(16, VALUES_AT_A_TIME.get(device.type, 2**20) // math.prod(input_shape))
+
+
+def sum_type(device: torch.device) -> torch.dtype:
+    """Return the type of sums of losses: float64, but on Apple's MPS, which has none."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _sums(outputs: Tensor, labels: Tensor, classes: int, task: Task) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the sum of the losses of a batch, and of each class the hits and the examples, (classes,) int64."""
+    loss = mean_loss(outputs, labels, task).to(sum_type(outputs.device)) * len(labels)
+    hits = labels.new_zeros(classes).index_add_(0, labels, (outputs.argmax(1) == labels).long())
+    examples = labels.new_zeros(classes).index_add_(0, labels, torch.ones_like(labels))
+    return loss, hits, examples

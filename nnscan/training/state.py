@@ -1,0 +1,197 @@
+"""The state of a training: all that a step changes, and what it needs to do so."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from nnscan.data.batches import Buffers
+from nnscan.identity import Purpose, seed32
+from nnscan.models.build import build
+from nnscan.training import evaluate
+from nnscan.training.optimizers import optimizer
+from nnscan.training.parameters import FlatParameters, flatten, prefers_channels_last
+from nnscan.training.schedules import Schedule, schedule
+from nnscan.training.trial_data import TrialData
+from nnscan.trial import Trial
+
+Weights = dict[str, Any]
+"""A copy, on the CPU, of what `nn.Module.state_dict` gives."""
+
+
+@dataclass(frozen=True)
+class RandomStates:
+    """States of the generators that models draw from (dropout): torch's, numpy's and Python's."""
+
+    cpu: Tensor
+    numpy: dict[str, Any]
+    python: tuple[Any, ...]
+    cuda: Tensor | None = None
+
+    @classmethod
+    def now(cls, device: torch.device) -> RandomStates:
+        """Return the states as they are; of CUDA's generators that of `device`."""
+        cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        return cls(torch.get_rng_state(), _numpy_state(), random.getstate(), cuda)
+
+    def restore(self, device: torch.device) -> None:
+        """Make the generators go on from here."""
+        torch.set_rng_state(self.cpu)
+        _set_numpy_state(self.numpy)
+        random.setstate(self.python)
+        if self.cuda is not None and device.type == "cuda":
+            torch.cuda.set_rng_state(self.cuda, device)
+
+
+@dataclass
+class EpochSums:
+    """Sums over the examples that an epoch has trained on so far; the tensors stay on the device."""
+
+    loss: Tensor
+    """Of the examples' losses, each as it was when its batch was trained on."""
+
+    hits: Tensor
+    """Examples that were classified rightly then, int64."""
+
+    examples: int = 0
+    seconds: float = 0.0
+    """Spent on training, that is without evaluation."""
+
+    @classmethod
+    def zero(cls, device: torch.device) -> EpochSums:
+        """Return the sums over nothing."""
+        loss = torch.zeros((), dtype=evaluate.sum_type(device), device=device)
+        return cls(loss, torch.zeros((), dtype=torch.int64, device=device))
+
+
+@dataclass
+class TrainingState:
+    """A trial between two steps. Trained in place by `nnscan.training.loop`."""
+
+    trial: Trial
+    model: nn.Module
+    parameters: FlatParameters
+    optimizer: Optimizer
+    schedule: Schedule
+    buffers: Buffers
+    evaluation_buffers: Buffers
+    steps_per_epoch: int
+    sums: EpochSums
+    """Of the epoch that runs."""
+
+    augmentation: torch.Generator
+    """Draws the augmentations of the epoch that runs, on the CPU."""
+
+    epoch: int = 0
+    """Whole epochs done."""
+
+    step: int = 0
+    """Steps done of the next one; above 0 only where it was interrupted."""
+
+    random: RandomStates | None = None
+    """Global generators as they were when the epoch was interrupted."""
+
+    best: Weights | None = None
+    """Weights of the best epoch so far, where `training.keep` asks for them."""
+
+    @property
+    def steps(self) -> int:
+        """Steps done in all."""
+        return self.epoch * self.steps_per_epoch + self.step
+
+
+def begin(trial: Trial, data: TrialData) -> TrainingState:
+    """Return the state before the first step: the network initialised, on the device of `data`.
+
+    Raises
+    ------
+    ValueError, or whatever a user's model throws
+        Where the model cannot be built or does not fit the data.
+    """
+    settings = trial.settings
+    batch_size = settings["training"]["batch_size"]
+    model = build(settings["model"], data.input_shape, data.classes, seed=_seed(trial, Purpose.INITIALISATION))
+    model.to(data.device)
+    parameters = flatten(model)
+    channels_last = prefers_channels_last(model)
+    steps = len(batch_ends(len(data.training), batch_size))
+    return TrainingState(
+        trial=trial,
+        model=model,
+        parameters=parameters,
+        optimizer=optimizer(settings["optimizer"], parameters),
+        schedule=schedule(settings["optimizer"], epochs=settings["training"]["epochs"], steps_per_epoch=steps),
+        # One more than a batch: where the last example of an epoch is alone it joins the batch before.
+        buffers=data.buffers(batch_size + 1, channels_last=channels_last),
+        evaluation_buffers=data.buffers(
+            evaluate.batch_size(data.input_shape, data.device), channels_last=channels_last
+        ),
+        steps_per_epoch=steps,
+        sums=EpochSums.zero(data.device),
+        augmentation=torch.Generator(),
+    )
+
+
+def batch_ends(examples: int, batch_size: int) -> list[int]:
+    """Return where the batches of an epoch end: every `batch_size` examples, and at the last.
+
+    An example that would be alone joins the batch before it: batch normalisation has no variance of one.
+
+    Examples
+    --------
+    >>> batch_ends(10, 4), batch_ends(9, 4), batch_ends(1, 4)
+    ([4, 8, 10], [4, 9], [1])
+    """
+    ends = [*range(batch_size, examples, batch_size), examples]
+    if len(ends) > 1 and batch_size > 1 and ends[-1] - ends[-2] == 1:
+        del ends[-2]
+    return ends
+
+
+def start_epoch(state: TrainingState, device: torch.device) -> None:
+    """Zero the sums and seed every generator for the next epoch: its draws depend on nothing that ran before."""
+    state.sums = EpochSums.zero(device)
+    state.augmentation.manual_seed(epoch_seed(state, Purpose.AUGMENTATION))
+    dropout = epoch_seed(state, Purpose.DROPOUT)
+    torch.manual_seed(dropout)
+    np.random.seed(dropout)
+    random.seed(dropout)
+
+
+def epoch_seed(state: TrainingState, purpose: Purpose) -> int:
+    """Return the seed of one kind of draw in the epoch after those done."""
+    return _seed(state.trial, purpose, state.epoch + 1)
+
+
+def copy_weights(model: nn.Module) -> Weights:
+    """Return a copy of parameters and buffers on the CPU, each tensor for itself and contiguous."""
+    return {name: _copy(value) for name, value in model.state_dict().items()}
+
+
+def _copy(value: Any) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    return value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+
+
+def _seed(trial: Trial, purpose: Purpose, epoch: int = 0) -> int:
+    seed = trial.settings["training"]["seed"]
+    return seed32(seed, purpose, replicate=trial.replicate, fold=trial.fold, epoch=epoch)
+
+
+def _numpy_state() -> dict[str, Any]:
+    state: Mapping[str, Any] = np.random.get_state(legacy=False)
+    key = torch.from_numpy(state["state"]["key"].astype(np.int64))
+    return {**state, "state": {"key": key, "pos": int(state["state"]["pos"])}}
+
+
+def _set_numpy_state(state: dict[str, Any]) -> None:
+    key = state["state"]["key"].numpy().astype(np.uint32)
+    np.random.set_state({**state, "state": {"key": key, "pos": state["state"]["pos"]}})

@@ -1,0 +1,114 @@
+"""What one trial trains, validates and is tested on, where its device reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nnscan.data import batches, normalization
+from nnscan.data.augmentation import Augmentation, Draws, draw, is_on
+from nnscan.data.batches import Buffers
+from nnscan.data.dataset import Dataset
+from nnscan.data.folds import split
+from nnscan.data.normalization import Normalization
+from nnscan.trial import Kind, Trial
+
+Batch = tuple[Tensor, Tensor]
+"""Inputs (n, ...), float32 and normalised, and labels (n,), int64, both on the device."""
+
+
+@dataclass(frozen=True)
+class TrialData:
+    """The data of one trial. Trials that `shared_by` calls equal can share one."""
+
+    dataset: Dataset
+    images: Tensor
+    """The training set as stored, on the device where it fits, else mapped from disk."""
+
+    labels: Tensor
+    """(N,) int64, beside `images`."""
+
+    training: Tensor
+    """Indices of the part that trains, int64, beside `images`."""
+
+    validation: Tensor
+    """Indices of the part that validates; none in a retraining."""
+
+    normalization: Normalization
+    """Of the part that trains."""
+
+    augmentation: Augmentation
+    device: torch.device
+    """Where the network computes."""
+
+    @classmethod
+    def of(cls, dataset: Dataset, trial: Trial, device: torch.device | str) -> TrialData:
+        """Return the data of `trial`: a fold's parts, or all of the training set where it is a retraining."""
+        images = batches.resident(dataset.images, device)
+        training, validation = _parts(dataset.labels, trial)
+        settings = trial.settings["data"]
+        return cls(
+            dataset=dataset,
+            images=images,
+            labels=dataset.labels.to(images.device),
+            training=training.to(images.device),
+            validation=validation.to(images.device),
+            normalization=normalization.of(settings["normalization"], images, training),
+            augmentation=settings["augmentation"],
+            device=torch.device(device),
+        )
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        return tuple(self.images.shape[1:])
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.dataset.classes)
+
+    def buffers(self, batch_size: int, *, channels_last: bool) -> Buffers:
+        """Return the memory in which `batch` makes batches of up to `batch_size` examples."""
+        return batches.allocate(
+            self.images, self.normalization, batch_size, device=self.device, channels_last=channels_last
+        )
+
+    def batch(self, indices: Tensor, buffers: Buffers, draws: Draws | None = None) -> Batch:
+        """Return the examples `indices` of the training set; the inputs lie in `buffers` until the next call."""
+        inputs = batches.take(self.images, indices, buffers, draws)
+        return inputs, self.labels.index_select(0, indices).to(self.device)
+
+    def draws(self, count: int, generator: torch.Generator) -> Draws | None:
+        """Return the augmentations of a batch of `count` examples, on the device; none where they are off."""
+        if not is_on(self.augmentation):
+            return None
+        return draw(count, self.augmentation, generator, self.input_shape).to(self.device)
+
+    def validation_batches(self, buffers: Buffers) -> Iterator[Batch]:
+        """Yield the part that validates, each example once, in order."""
+        for indices in torch.split(self.validation, len(buffers.values)):
+            yield self.batch(indices, buffers)
+
+    def test_batches(self, buffers: Buffers) -> Iterator[Batch]:
+        """Yield the test set, each example once, in order. For the final evaluation alone."""
+        images, labels = self.dataset.test_images.to(self.images.device), self.dataset.test_labels
+        for indices in torch.split(torch.arange(len(labels)), len(buffers.values)):
+            inputs = batches.take(images, indices.to(images.device), buffers)
+            yield inputs, labels[indices].to(self.device)
+
+
+def shared_by(trial: Trial) -> tuple[object, ...]:
+    """Return what its data depend on besides data set and device: trials for which this is equal can share them."""
+    seed = trial.settings["training"]["seed"]
+    return trial.kind, trial.settings["data"], trial.settings["validation"], seed, trial.replicate, trial.fold
+
+
+def _parts(labels: Tensor, trial: Trial) -> tuple[Tensor, Tensor]:
+    if trial.kind is Kind.RETRAINING:
+        return torch.arange(len(labels)), torch.empty(0, dtype=torch.int64)
+    seed = trial.settings["training"]["seed"]
+    return split(labels, trial.settings["validation"], seed=seed, replicate=trial.replicate, fold=trial.fold)
