@@ -1,0 +1,125 @@
+"""What one launch asked for: its list of trials, and what its workers need to know."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nnscan.results.folder import ScanFolder, write_atomically
+from nnscan.trial import Kind, Trial
+
+TRIALS_A_ROW_GROUP = 2048  # a worker reads the row groups of its bundle only
+
+_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("configuration", pa.string()),
+        ("settings", pa.string()),
+        ("families", pa.list_(pa.string())),
+        ("kind", pa.string()),
+        ("epochs", pa.int32()),
+        ("fold", pa.int32()),
+        ("replicate", pa.int32()),
+        ("attempts", pa.int32()),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """Everything that the workers of a launch share."""
+
+    name: str
+    """Unique in the scan folder, without a dot."""
+    scan: str
+    """Name of the scan."""
+    metric: str
+    """Names the best epoch."""
+    code: str
+    """Folder that users' modules are imported from."""
+    data_root: str
+    """Folder below which data are looked for."""
+    download: bool = False
+    """Whether data sets may be downloaded."""
+    cpus_per_trial: int = 1
+    """Threads of a worker, too."""
+    gpus_per_trial: float = 0.0
+    checkpoint_minutes: float = 5.0
+    """Minutes between checkpoints within an epoch; 0 for none."""
+    checkpoint_epochs: int = 0
+    """Epochs between checkpoints; 0 for none."""
+    cluster: str = "local"
+    """Where it was launched, with `address` of a running cluster."""
+    address: str = ""
+    accepted: tuple[str, ...] = ()
+    """Fingerprints of older results that the user accepted beside the present ones."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Host, user, command, versions, commit: for people."""
+
+
+def new_name() -> str:
+    """Return a name for a launch that sorts by its start and is unique."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+
+
+def write(folder: ScanFolder, launch: Launch, trials: Iterable[Trial]) -> int:
+    """Write a launch and its list of trials; return how many trials there are."""
+    home = folder.launches / launch.name
+    home.mkdir(parents=True)
+    count = 0
+    rows = iter(trials)
+    with pq.ParquetWriter(home / "trials.parquet", _SCHEMA, compression="zstd") as writer:
+        while chunk := list(islice(rows, TRIALS_A_ROW_GROUP)):
+            writer.write_table(pa.Table.from_pylist([_row(trial) for trial in chunk], schema=_SCHEMA))
+            count += len(chunk)
+    write_atomically(home / "launch.json", json.dumps(asdict(launch), indent=1).encode())
+    return count
+
+
+def read(folder: ScanFolder, name: str) -> Launch:
+    """Read back what a launch asked for."""
+    content = json.loads((folder.launches / name / "launch.json").read_bytes())
+    return Launch(**{**content, "accepted": tuple(content["accepted"])})
+
+
+def read_all(folder: ScanFolder) -> list[Launch]:
+    """Read every launch of a scan folder, oldest first."""
+    return [read(folder, path.parent.name) for path in sorted(folder.launches.glob("*/launch.json"))]
+
+
+def read_trials(folder: ScanFolder, name: str, start: int, stop: int) -> list[Trial]:
+    """Read the trials `start` to `stop` of a launch's list."""
+    with pq.ParquetFile(folder.launches / name / "trials.parquet") as file:
+        first, last = start // TRIALS_A_ROW_GROUP, (stop - 1) // TRIALS_A_ROW_GROUP
+        table = file.read_row_groups(list(range(first, last + 1)))
+    wanted = table.slice(start - first * TRIALS_A_ROW_GROUP, stop - start)
+    return list(_trials(wanted))
+
+
+def _row(trial: Trial) -> dict[str, Any]:
+    return {
+        "key": trial.key,
+        "configuration": trial.configuration,
+        "settings": json.dumps(trial.settings),
+        "families": list(trial.families),
+        "kind": trial.kind.value,
+        "epochs": trial.epochs,
+        "fold": trial.fold,
+        "replicate": trial.replicate,
+        "attempts": trial.attempts,
+    }
+
+
+def _trials(table: pa.Table) -> Iterator[Trial]:
+    for row in table.to_pylist():
+        settings, families = json.loads(row.pop("settings")), tuple(row.pop("families"))
+        yield Trial(**{**row, "kind": Kind(row["kind"])}, settings=settings, families=families)

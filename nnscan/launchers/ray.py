@@ -1,0 +1,145 @@
+"""Bundles run as trials of Ray Tune, on a Ray started for them or on a cluster that runs.
+
+Ray lives in a process of its own (`ray_driver`), never in the launching one: whatever Ray hangs in, prints or dies of, the
+launch goes on to say so, and the launching process stays small. The driver ends when its standard input closes, so the death
+of the launching process ends Ray too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from nnscan.bundles import Bundle, Bundles
+from nnscan.errors import LauncherError
+from nnscan.launchers import BundleOutcome
+from nnscan.launchers.leftovers import end_session
+
+SHUTDOWN_SECONDS = 4.0  # ray.shutdown() takes 1 to 2 s; after that the processes are killed
+
+_QUIET = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard files a bundle
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own takes 12 to 15 s
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # the state of a scan stands in its journals
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # data roots may be relative
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing phones home
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Named for its first use: with it Ray takes 127.0.0.1 for its address, and its servers listen there alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayOptions:
+    """What a trial needs and where Ray is."""
+
+    address: str = ""
+    """Of a running cluster ("auto" finds one); empty: Ray is started here, on the loopback interface."""
+    workers: int = 0
+    """Bundles at once; 0: as many as CPUs and GPUs take."""
+    cpus_per_trial: int = 1
+    gpus_per_trial: float = 0.0
+
+
+class RayLauncher:
+    """Ray Tune, a Tune trial a bundle. Starting takes seconds: make it early, submit when the plan stands."""
+
+    def __init__(self, folder: Path, code: Path, options: RayOptions) -> None:
+        # Paths of sockets below it must stay under 107 characters, so not in the scan folder.
+        self._ray_folder = Path(tempfile.mkdtemp(prefix="nnscan-ray-", dir="/tmp"))  # noqa: S108
+        self._log = folder / "logs" / "ray.log"
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        self._driver = self._start(code, {} if options.address else _LOOPBACK)
+        self._storage = folder / ".ray"
+        request = {**asdict(options), "ray_folder": str(self._ray_folder), "storage": str(self._storage)}
+        self._say({**request, "folder": str(folder), "code": str(code)})
+
+    def _start(self, code: Path, network: dict[str, str]) -> subprocess.Popen[str]:
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "nnscan.launchers.ray_driver"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=code,
+                env={**os.environ, **_QUIET, **network},
+                start_new_session=True,  # Ctrl-C is the launching process's to handle; and `close` finds all by the session
+            )
+
+    def _say(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(BrokenPipeError):  # a driver that died is noticed where its answers are read
+            stdin = _open(self._driver.stdin)
+            stdin.write(json.dumps(message) + "\n")
+            stdin.flush()
+
+    def submit(self, bundles: Bundles) -> RaySubmission:
+        """Hand over `bundles`; Ray's workers cut them as they ask."""
+        self._say(asdict(bundles))
+        return RaySubmission(self)
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yield what the driver says until it says that all is done.
+
+        Raises
+        ------
+        LauncherError
+            Where the driver, or a daemon of Ray, dies before that.
+        """
+        for line in _open(self._driver.stdout):
+            event = json.loads(line)
+            if event["event"] == "end":
+                return
+            if event["event"] == "error":
+                raise LauncherError(f"{event['message']} The log is {self._log}.")
+            yield event
+        raise LauncherError(
+            f"The process that drives Ray died (exit status {self._driver.wait()}). Everything that had finished is kept."
+            f" The log is {self._log}."
+        )
+
+    def close(self) -> None:
+        """End the driver, Ray and the workers; when this returns none of them is left."""
+        with contextlib.suppress(BrokenPipeError):
+            _open(self._driver.stdin).close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._driver.wait(SHUTDOWN_SECONDS)
+        if self._driver.poll() is None:
+            self._driver.kill()
+            self._driver.wait()
+        end_session(self._driver.pid)
+        _open(self._driver.stdout).close()
+        shutil.rmtree(self._ray_folder, ignore_errors=True)
+        shutil.rmtree(self._storage, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class RaySubmission:
+    """Bundles that Ray runs."""
+
+    launcher: RayLauncher
+
+    def __iter__(self) -> Iterator[BundleOutcome]:
+        """Yield an outcome a bundle as they come."""
+        for event in self.launcher.events():
+            if event["event"] == "bundle":
+                yield BundleOutcome(Bundle(**event["bundle"]), event["error"])
+
+    def cancel(self) -> None:
+        """End every bundle and Ray with them."""
+        self.launcher.close()
+
+
+def _open(stream: IO[str] | None) -> IO[str]:
+    assert stream is not None  # the driver is started with pipes
+    return stream
