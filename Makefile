@@ -10,14 +10,15 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test test-slow lint bench clean
 
 help:
-	@echo 'make demo    train a small grid on real digits, summarize it, retrain the winners, use one (3 minutes)'
-	@echo 'make test    what must pass before a commit: lint, types, tests with coverage'
-	@echo 'make lint    only ruff and mypy'
-	@echo 'make bench   the benchmarks; each prints its table'
-	@echo 'make clean   remove what these made, .venv included'
+	@echo 'make demo        train a small grid on real digits, summarize it, retrain the winners, use one (3 minutes)'
+	@echo 'make test        what must pass before a commit: lint, types, tests with coverage'
+	@echo 'make test-slow   the tests that take minutes'
+	@echo 'make lint        only ruff and mypy'
+	@echo 'make bench       the benchmarks; each prints its table'
+	@echo 'make clean       remove what these made, .venv included'
 
 setup: .venv/.installed
 
@@ -34,6 +35,9 @@ lint: setup
 
 test: lint
 	$(RUN)python -m pytest --cov
+
+test-slow: setup
+	$(RUN)python -m pytest -m slow
 
 bench: setup
 	@for file in benchmarks/*.py; do echo "$$ python $$file"; $(RUN)python "$$file" || exit 1; done
