@@ -1,0 +1,244 @@
+"""A data set as trials meet it: tensors mapped from a cache that is decoded once, or a user's function's own.
+
+<cache>/<name>-<hash>/             images.npy labels.npy test_images.npy test_labels.npy manifest.json
+<cache>/<name>-<hash>-test-<hash>/ the same, with a test set set apart (`data.test`)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nnscan.data import images, sources, user_function
+from nnscan.data.cache import Build, Manifest, array_writer, entry, open_array
+from nnscan.data.folds import split_test
+from nnscan.data.images import Progress
+from nnscan.data.sources import TORCHVISION
+from nnscan.data.user_function import Returned
+from nnscan.dotted import code_fingerprint, is_dotted
+from nnscan.errors import DataError
+from nnscan.identity import canonical_json
+
+DataSettings = Mapping[str, Any]
+"""The table `data` of a configuration, resolved."""
+
+FORMAT = 1
+"""Of the cache's files; raised when they are made otherwise, so that older ones are not taken."""
+
+COPIED_EXAMPLES = 1024
+"""Copied at a time when a test set is set apart: the images may be larger than memory."""
+
+
+KEPT_BYTES = 2**30
+"""Of users' functions' data kept in memory by a process, besides the latest."""
+
+ARRAYS = ("images", "labels", "test_images", "test_labels")
+"""Files of an entry of the cache, and fields of a Dataset."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training and test set. The test set is for the final evaluation alone."""
+
+    images: Tensor
+    """(N, C, H, W) uint8, mapped from disk; or (N, ...) float32 of a user's function. Never written to."""
+
+    labels: Tensor
+    """(N,) int64, places in `classes`."""
+
+    test_images: Tensor
+    test_labels: Tensor
+    classes: tuple[str, ...]
+
+    fingerprint: str
+    """BLAKE2b over relative paths, sizes and contents of the source, 32 hex digits."""
+
+    decoded: int = 0
+    """Images that this call decoded: 0 where the cache had them."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where data come from, before anything is decoded."""
+
+    identity: list[Any]
+    """JSON that tells it: settings that decide what is decoded; names, sizes and times of files."""
+
+    write: Build
+    """Decodes everything into `.npy` files in the folder it is given."""
+
+
+def _quiet(done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+def load(
+    settings: DataSettings,
+    *,
+    root: Path | None,
+    cache: Path,
+    seed: int,
+    replicate: int = 0,
+    download: bool = False,
+    progress: Progress = _quiet,
+) -> Dataset:
+    """Return the data set that `settings` name, decoded now if the cache lacks it.
+
+    Parameters
+    ----------
+    settings : mapping
+        The table `data`, resolved.
+    root : Path, optional
+        The data root (`data.root`, `--data-root`); without it the working folder.
+    cache : Path
+        Folder of decoded data. Processes that ask for the same at once wait for the one that decodes.
+    seed : int
+        `training.seed`: decides the test set that `data.test` sets apart, stratified, and a user's function's draw.
+    replicate : int
+        Of the trial: another draw of a user's function that takes a seed. No file is decoded again for it.
+    download : bool
+        Let torchvision fetch what is missing.
+    progress : callable
+        Called with images done and in all, while they are decoded.
+
+    Raises
+    ------
+    DataError
+        Where data are missing, unreadable, or not data; where the cache cannot be written.
+    ScanError
+        Where a user's function cannot be imported.
+    """
+    root = Path(root or "").absolute()
+    if is_dotted(settings["name"]):
+        offers = user_function.offers(settings["name"], seed=seed, replicate=replicate, root=root)
+        return _returned(settings["name"], {**offers, **settings["arguments"]}, settings["test"], seed)
+    if download and settings["name"] in TORCHVISION:
+        sources.download(settings["name"], root)
+    return _cached(settings, root, cache, seed, progress)
+
+
+def stamp(settings: DataSettings, root: Path | None) -> str:
+    """Return 32 hex digits that tell the source without decoding it: names, sizes and times of its files.
+
+    Of a user's function its source file and its arguments. Raises DataError where data are missing.
+    """
+    if is_dotted(settings["name"]):
+        return _hash([code_fingerprint({"data": settings}), settings["arguments"]])
+    return _hash(_source(settings, Path(root or "").absolute(), _quiet).identity)
+
+
+def _source(settings: DataSettings, root: Path, progress: Progress) -> Source:
+    name = settings["name"]
+    if name == "digits":
+        return Source([name], sources.write_digits)
+    if name in TORCHVISION:
+        identity = [name, _stamps(root, sources.files(name, root))]
+        return Source(identity, partial(sources.write_torchvision, name, root))
+    if name == "image_folder":
+        return _image_folder(root, settings["size"], settings["color"], settings["test"], progress)
+    known = ", ".join(["digits", *TORCHVISION, "image_folder"])
+    raise DataError(f"data.name = {name!r} is not known. It is one of {known}, or 'package.module:function'.")
+
+
+def _image_folder(root: Path, size: int, color: str, test: float, progress: Progress) -> Source:
+    found = images.listing(root, test)
+    identity = ["image_folder", size, color, *found.classes, _stamps(root, found.train.paths + found.test.paths)]
+    return Source(identity, partial(images.write, found, size, color, progress))
+
+
+def _stamps(root: Path, paths: Sequence[str]) -> str:
+    """Return a hash of path, size in bytes and time of the last change in ns of each file."""
+    content = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        status = os.stat(f"{root}/{path}")  # noqa: PTH116 - thousands of files: a Path for each doubles the time
+        content.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    return content.hexdigest()
+
+
+def _cached(settings: DataSettings, root: Path, caches: Path, seed: int, progress: Progress) -> Dataset:
+    source = _source(settings, root, progress)
+    whole = caches / f"{settings['name']}-{_hash([FORMAT, str(root), source.identity])}"
+    decoded = 0
+
+    def decode(folder: Path) -> Manifest:
+        nonlocal decoded
+        manifest = source.write(folder)
+        decoded = manifest["decoded"]
+        return manifest
+
+    def set_apart(folder: Path) -> Manifest:
+        return _write_apart(whole, entry(whole, decode), settings["test"], seed, folder)
+
+    if settings.get("test"):
+        folder = whole.with_name(f"{whole.name}-test-{_hash([settings['test'], seed])}")
+        manifest = entry(folder, set_apart)
+    else:
+        folder = whole
+        manifest = entry(folder, decode)
+    return _opened(folder, manifest, decoded)
+
+
+def _opened(folder: Path, manifest: Manifest, decoded: int) -> Dataset:
+    arrays = {name: open_array(folder / f"{name}.npy") for name in ARRAYS}
+    return Dataset(**arrays, classes=tuple(manifest["classes"]), fingerprint=manifest["fingerprint"], decoded=decoded)
+
+
+def _write_apart(whole: Path, manifest: Manifest, test: float, seed: int, folder: Path) -> Manifest:
+    """Write the entry `whole` once more, its training set divided; nothing is decoded for another seed or fraction."""
+    pixels, labels = open_array(whole / "images.npy"), open_array(whole / "labels.npy")
+    for prefix, indices in zip(("", "test_"), split_test(labels, test, seed=seed), strict=True):
+        with array_writer(folder / f"{prefix}labels.npy", (len(indices),), "<i8") as append:
+            append(labels[indices].numpy())
+        shape = (len(indices), *pixels.shape[1:])
+        with array_writer(folder / f"{prefix}images.npy", shape) as append:
+            for chunk in torch.split(indices, COPIED_EXAMPLES):
+                append(pixels[chunk].numpy())
+    return {**manifest, "test": test, "seed": seed}
+
+
+def _returned(name: str, arguments: Mapping[str, Any], test: float, seed: int) -> Dataset:
+    """Return what a user's function gives.
+
+    Kept in memory, not on disk: what the function read cannot be seen to have changed.
+    """
+    key = _hash([name, {key: str(value) if isinstance(value, Path) else value for key, value in arguments.items()}])
+    key += _hash([test, seed])
+    if key not in _kept:
+        _kept[key] = _divided(name, user_function.call(name, arguments), test, seed)
+    _kept.move_to_end(key)
+    while len(_kept) > 1 and sum(_bytes(kept) for kept in _kept.values()) > KEPT_BYTES:
+        _kept.popitem(last=False)
+    return _kept[key]
+
+
+_kept: OrderedDict[str, Dataset] = OrderedDict()
+"""What users' functions returned to this process, the latest used last: the trials of a bundle share it."""
+
+
+def _divided(name: str, made: Returned, test: float, seed: int) -> Dataset:
+    inputs, labels = made.train
+    if made.test is not None:
+        if test:
+            raise DataError(f"data.test = {test}, but {name} returned a test set. Leave one of the two out.")
+        return Dataset(inputs, labels, *made.test, made.classes, made.fingerprint)
+    if not test:
+        raise DataError(f"{name} returned no test set. Return one, or have one set apart: --set data.test=0.2")
+    train, apart = split_test(labels, test, seed=seed)
+    return Dataset(inputs[train], labels[train], inputs[apart], labels[apart], made.classes, made.fingerprint)
+
+
+def _bytes(dataset: Dataset) -> int:
+    return dataset.images.nbytes + dataset.test_images.nbytes
+
+
+def _hash(values: Any) -> str:
+    return hashlib.blake2b(canonical_json(values).encode(), digest_size=16).hexdigest()

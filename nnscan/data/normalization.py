@@ -1,0 +1,118 @@
+"""Inputs of mean 0 and standard deviation 1 per channel, from the training part alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CHUNK_EXAMPLES = 2048
+"""Examples read at a time: the images may be mapped from disk and larger than memory."""
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """What turns stored values x into a network's inputs: x * scale + shift, per channel."""
+
+    scale: tuple[float, ...]
+    """One factor a channel (dimension 1 of the data); it also takes uint8 images from 0..255 to their scale."""
+
+    shift: tuple[float, ...]
+    """One summand a channel, added last."""
+
+    def tensors(self, dimensions: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """Return scale and shift, float32 on `device`, shaped to broadcast over data of `dimensions` (N, C, ...)."""
+        shape = (-1, *[1] * (dimensions - 2))
+        return (
+            torch.tensor(self.scale, dtype=torch.float32, device=device).view(shape),
+            torch.tensor(self.shift, dtype=torch.float32, device=device).view(shape),
+        )
+
+    def as_json(self) -> dict[str, list[float]]:
+        """Return the two lists as JSON holds them; `Normalization.from_json` reads them."""
+        return {"scale": list(self.scale), "shift": list(self.shift)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Normalization:
+        """Return what `as_json` gave."""
+        return cls(tuple(values["scale"]), tuple(values["shift"]))
+
+
+def of(name: str, images: Tensor, indices: Tensor) -> Normalization:
+    """Return the normalisation `name` of a data set.
+
+    Parameters
+    ----------
+    name : "standard" or "none"
+        `data.normalization`. "standard": mean 0 and standard deviation 1 per channel over the examples `indices`, exact
+        for uint8 (integer sums); a channel that never varies becomes 0. "none": uint8 images as [0, 1], features as
+        they are.
+    images : Tensor of shape (N, C, ...), uint8 or float32
+        Images or features; dimension 1 is the channel.
+    indices : Tensor of shape (n,), int64
+        The training part.
+    """
+    whole = 255.0 if images.dtype == torch.uint8 else 1.0
+    channels = images.shape[1]
+    if name == "none":
+        return Normalization((1 / whole,) * channels, (0.0,) * channels)
+    mean, deviation = _moments(images, indices)
+    deviation = [value if value > 0 else whole for value in deviation]
+    return Normalization(
+        tuple(1 / value for value in deviation),
+        tuple(-middle / value for middle, value in zip(mean, deviation, strict=True)),
+    )
+
+
+def _moments(images: Tensor, indices: Tensor) -> tuple[list[float], list[float]]:
+    """Return mean and (population) standard deviation of each channel over the examples `indices`."""
+    if images.dtype == torch.uint8:
+        return _moments_of_counts(_value_counts(images, indices))
+    return _moments_of_features(images, indices)
+
+
+def _value_counts(images: Tensor, indices: Tensor) -> Tensor:
+    """Return how often each channel holds each of the 256 values: (C, 256), int64.
+
+    Half the time of summing squares as integers, and as exact.
+    """
+    counts = torch.zeros(images.shape[1], 256, dtype=torch.int64, device=images.device)
+    for chunk in torch.split(indices.to(images.device), CHUNK_EXAMPLES):
+        for channel, values in enumerate(images[chunk].unbind(1)):
+            counts[channel] += torch.bincount(values.flatten(), minlength=256)
+    return counts.cpu()
+
+
+def _moments_of_counts(counts: Tensor) -> tuple[list[float], list[float]]:
+    values = torch.arange(256)
+    total = counts.sum(1).tolist()
+    first = (counts * values).sum(1).tolist()
+    second = (counts * values**2).sum(1).tolist()
+    # Python's integers: the numerator of the variance, total * second - first^2, passes 2^63 at 400 million pixels.
+    variances = [(n * s - f * f) / (n * n) for n, f, s in zip(total, first, second, strict=True)]
+    return [f / n for n, f in zip(total, first, strict=True)], [math.sqrt(value) for value in variances]
+
+
+def _moments_of_features(features: Tensor, indices: Tensor) -> tuple[list[float], list[float]]:
+    """Two passes in float64: the one-pass formula loses every digit where the mean is large."""
+    chunks = torch.split(indices.to(features.device), CHUNK_EXAMPLES)
+    values_each = len(indices) * math.prod(features.shape[2:])
+    total = torch.zeros(features.shape[1], dtype=torch.float64, device=features.device)
+    for chunk in chunks:
+        total += _channels(features[chunk]).sum(1)
+    mean = total / values_each
+    squares = torch.zeros_like(total)
+    for chunk in chunks:
+        squares += (_channels(features[chunk]) - mean[:, None]).square_().sum(1)
+    deviation = (squares / values_each).sqrt()
+    deviation[deviation < 1e-12 * mean.abs()] = 0.0  # a constant whose mean float64 rounds
+    return mean.tolist(), deviation.tolist()
+
+
+def _channels(features: Tensor) -> Tensor:
+    """Return (N, C, ...) as (C, N * ...), float64."""
+    return features.double().transpose(0, 1).flatten(1)
