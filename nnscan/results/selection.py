@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -40,7 +41,7 @@ class RetrainingEpochs:
     """Sample standard deviation of the curves at that epoch; NaN for a single curve."""
 
 
-def rank(means: Floats, parameters: Integers, keys: Sequence[str], *, smallest: bool) -> Integers:
+def rank(means: Floats, parameters: Integers, keys: pa.StringArray, *, smallest: bool) -> Integers:
     """Return the order of configurations, the winner first: best mean, then fewer parameters, then smaller key.
 
     Parameters
@@ -50,11 +51,14 @@ def rank(means: Floats, parameters: Integers, keys: Sequence[str], *, smallest: 
     smallest : bool
         Whether the smallest mean is the best.
     """
-    rounded = significant(means)
-    order = np.lexsort((parameters, rounded if smallest else -rounded))
-    equal = (np.diff(rounded[order]) == 0) & (np.diff(parameters[order]) == 0)
-    for start, stop in _runs(equal):  # keys are strings: compared only where nothing else decides
-        order[start:stop] = sorted(order[start:stop], key=lambda index: keys[index])
+    rounded = significant(means if smallest else -means)
+    order = np.lexsort((parameters, rounded))
+    next_equal = (np.diff(rounded[order]) == 0) & (np.diff(parameters[order]) == 0)
+    undecided = np.append(next_equal, False) | np.insert(next_equal, 0, False)
+    if undecided.any():  # keys are text: compared only where nothing else decides
+        members = order[undecided]
+        texts = np.array(keys.take(pa.array(members)).to_pylist())
+        order[undecided] = members[np.lexsort((texts, parameters[members], rounded[members]))]
     return order
 
 
@@ -66,12 +70,6 @@ def significant(values: Floats, digits: int = DIGITS) -> Floats:
     scales = 10.0 ** np.clip(places, -300.0, 300.0)
     rounded: Floats = np.round(values * scales) / scales
     return rounded
-
-
-def _runs(equal: Flags) -> list[tuple[int, int]]:
-    """Ranges `[start, stop)` of elements that are equal, from the flags "equal to the next"."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], equal, [False]]).astype(np.int8)))
-    return [(int(start), int(stop) + 1) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def ties(scores: Floats, winner: int, *, validation_ratio: float, smallest: bool) -> Flags:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,7 +75,7 @@ def test_a_single_score_ties_with_nothing():
 def test_rank_takes_the_best_mean_then_fewer_parameters_then_the_smaller_key():
     means = np.array([0.5, 0.9, 0.9, 0.9, 0.7])
     parameters = np.array([1, 20, 10, 10, 5])
-    keys = ["a", "b", "d", "c", "e"]
+    keys = pa.array(["a", "b", "d", "c", "e"])
     assert selection.rank(means, parameters, keys, smallest=False).tolist() == [3, 2, 1, 4, 0]
     assert selection.rank(means, parameters, keys, smallest=True).tolist() == [0, 4, 3, 2, 1]
 
@@ -82,7 +83,7 @@ def test_rank_takes_the_best_mean_then_fewer_parameters_then_the_smaller_key():
 def test_means_that_differ_by_rounding_alone_are_equal():
     means = np.array([(0.1 + 0.2) / 2, 0.3 / 2])
     assert means[0] != means[1]
-    order = selection.rank(means, np.array([20, 10]), ["a", "b"], smallest=False)
+    order = selection.rank(means, np.array([20, 10]), pa.array(["a", "b"]), smallest=False)
     assert order.tolist() == [1, 0]
 
 
@@ -97,7 +98,7 @@ def test_means_that_differ_by_rounding_alone_are_equal():
 )
 def test_rank_is_a_plain_sort(rows, smallest):
     means, parameters, keys = (list(column) for column in zip(*rows, strict=True))
-    order = selection.rank(np.array(means), np.array(parameters), keys, smallest=smallest)
+    order = selection.rank(np.array(means), np.array(parameters), pa.array(keys), smallest=smallest)
     sign = 1 if smallest else -1
     assert [rows[index] for index in order] == sorted(rows, key=lambda row: (sign * row[0], row[1], row[2]))
 

@@ -1,0 +1,401 @@
+"""What a scan has shown: a leaderboard a family, the effect of each axis, what went wrong, and the retrained winners.
+
+`summarize` is a pure function of tables; `summarize_folder` reads of a scan folder the columns that it needs. Families
+come from the plan: points that are no longer in the grid stay in the store and out of the summary.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from nnscan.errors import Problem, ScanError
+from nnscan.results import metric as metrics
+from nnscan.results import store
+from nnscan.results.folder import ScanFolder
+from nnscan.results.journal import journals
+from nnscan.results.leaderboard import VALIDATION, Family, FamilySummary
+from nnscan.results.part import opened, parts
+from nnscan.results.schema import Schemas, read_schemas
+from nnscan.results.scores import Planned, State, codes_of, family_scores, floats, join
+from nnscan.results.selection import Floats
+from nnscan.trial import Kind
+
+PLAN_COLUMNS = ("key", "configuration", "family", "fold", "replicate")
+"""Of plan.parquet, as far as a summary reads it."""
+
+TRIALS_COLUMNS = (
+    *("trial", "configuration", "kind", "status", "failure", "error", "attempt", "metric", "score", "best_epoch"),
+    *("parameters", "seconds", "epochs", "replicate", "test_loss", "test_accuracy"),
+)
+"""Of trials/, as far as a summary reads it; hyperparameters come on top."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How many trials of the plan are in which state; a trial in two families counts once."""
+
+    total: int
+    completed: int
+    diverged: int
+    failed: int
+    running: int
+    pending: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trouble:
+    """Trials that failed or diverged for one cause."""
+
+    status: str
+    failure: str
+    """Of failed ones: "config", "out of memory", "lost", "other"."""
+    cause: str
+    """First line of the error."""
+    count: int
+    trial: str
+    """Key of one of them."""
+    configuration: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrained:
+    """A winner, trained on the whole training set and tested once."""
+
+    family: str
+    configuration: str
+    trial: str
+    status: str
+    cause: str
+    """First line of the error, "" where it completed."""
+    epochs: int
+    test_loss: float
+    test_accuracy: float
+    """Fraction; NaN where it was not tested."""
+    parameters: int | None
+    seconds: float
+    validation_mean: float
+    """Its score in the scan."""
+    validation_std: float
+    winner: bool
+    """Whether the configuration is the winner still."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a scan has shown so far."""
+
+    scan: str
+    metric: str
+    smallest: bool
+    """Whether the smallest value of the metric is best."""
+    counts: Counts
+    families: tuple[FamilySummary, ...]
+    troubles: tuple[Trouble, ...]
+    """Most frequent first."""
+    retrained: tuple[Retrained, ...]
+
+
+def summarize(
+    plan: pa.Table,
+    trials: pa.Table,
+    *,
+    metric: str,
+    scan: str = "",
+    families: Sequence[str] = (),
+    by: str = "",
+    top: int | None = None,
+    running: Collection[str] = (),
+    epochs: pa.Table | None = None,
+) -> Summary:
+    """Return what the tables show.
+
+    Parameters
+    ----------
+    plan : table
+        `PLAN_COLUMNS`: a row a (trial, family).
+    trials : table
+        `TRIALS_COLUMNS` and any hyperparameters, those of `VALIDATION` among them; one row a trial.
+    metric : str
+        A trial's score is this metric at its best epoch.
+    scan : str
+        Name of the scan.
+    families : sequence of str
+        Only these; none means all.
+    by : str
+        Hyperparameter that groups the leaderboards, by dotted path.
+    top : int, optional
+        Rows of a leaderboard; None for all.
+    running : collection of str
+        Keys of trials that run now.
+    epochs : table, optional
+        The epochs table, needed where trials were scored by another metric.
+
+    Raises
+    ------
+    ScanError
+        Where a family, the metric or `by` is not one of the scan.
+    """
+    planned = join(_in_families(plan, families), trials, running=running)
+    scores, best_epochs = trial_scores(trials, metric, epochs)
+    found = [
+        Family(family_scores(planned, code, trials, scores, best_epochs), trials, metrics.smallest_wins(metric))
+        for code in range(len(planned.family_names))
+    ]
+    _check_by(by, found)
+    return Summary(
+        scan=scan,
+        metric=metric,
+        smallest=metrics.smallest_wins(metric),
+        counts=_counts(planned),
+        families=tuple(family.summary(by, top) for family in found),
+        troubles=_troubles(planned, trials),
+        retrained=tuple(_retrained(found, trials)),
+    )
+
+
+def _in_families(plan: pa.Table, families: Sequence[str]) -> pa.Table:
+    """The rows of the plan that belong to `families`."""
+    if not families:
+        return plan
+    known = pc.unique(plan["family"]).to_pylist()
+    problems = [Problem("--family", _unknown("family", name, known)) for name in families if name not in known]
+    if problems:
+        raise ScanError("summary", problems)
+    return plan.filter(pc.is_in(plan["family"], value_set=pa.array(list(families), pa.string())))
+
+
+def _check_by(by: str, families: Sequence[Family]) -> None:
+    known = sorted({varied.path for family in families for varied in family.axes})
+    if by and by not in known:
+        raise ScanError("summary", [Problem("--by", _unknown("axis", by, known))])
+
+
+def _unknown(word: str, name: str, known: Sequence[str]) -> str:
+    nearest = get_close_matches(name, known, n=1)
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    return f"no {word} {name!r}.{hint} There are: {', '.join(known) or 'none'}."
+
+
+def trial_scores(trials: pa.Table, metric: str, epochs: pa.Table | None = None) -> tuple[Floats, Floats]:
+    """Return score and best epoch of each row of `trials`, NaN where there is none.
+
+    Taken from the rows where they were scored by `metric`, else from the epochs table where it is given.
+    """
+    same = pc.fill_null(pc.equal(trials["metric"], metric), False).to_numpy()
+    scores = np.where(same, floats(trials["score"]), math.nan)
+    best_epochs = np.where(same, floats(trials["best_epoch"]), math.nan)
+    if epochs is not None and not same.all():
+        keys, values, bests = best_of_epochs(epochs, metric)
+        rows = pc.fill_null(pc.index_in(trials["trial"], value_set=keys), -1).to_numpy()
+        other = ~same & (rows >= 0)
+        scores[other], best_epochs[other] = values[rows[other]], bests[rows[other]]
+    return scores, best_epochs
+
+
+def best_of_epochs(epochs: pa.Table, metric: str) -> tuple[pa.StringArray, Floats, Floats]:
+    """Return keys of trials, and of each the best value of `metric` and its epoch, the first on ties.
+
+    Trials that have no value, or NaN only, are left out.
+    """
+    values, numbers = floats(epochs[metric]), floats(epochs["epoch"])
+    trials, keys = codes_of(epochs["trial"])
+    known = np.flatnonzero(~np.isnan(values))
+    sign = 1 if metrics.smallest_wins(metric) else -1
+    order = known[np.lexsort((numbers[known], sign * values[known], trials[known]))]
+    codes, firsts = np.unique(trials[order], return_index=True)
+    best = order[firsts]
+    return keys.take(pa.array(codes)), values[best], numbers[best]
+
+
+def curves(epochs: pa.Table, trials: Iterable[str], metric: str) -> list[Floats]:
+    """Return the curve of `metric` of each trial: the index is the epoch, NaN where it has no value."""
+    return [_curve(epochs.filter(pc.equal(epochs["trial"], trial)), metric) for trial in trials]
+
+
+def _curve(epochs: pa.Table, metric: str) -> Floats:
+    numbers = epochs["epoch"].to_numpy()
+    curve: Floats = np.full(numbers.max(initial=-1) + 1, math.nan)
+    curve[numbers] = floats(epochs[metric])
+    return curve
+
+
+def _counts(planned: Planned) -> Counts:
+    """Counts of trials: where a trial stands in several families, of its first row."""
+    states = planned.states
+    if len(planned.family_names) > 1:
+        keys, _ = codes_of(planned.keys)
+        states = states[np.unique(keys, return_index=True)[1]]
+    numbers = np.bincount(states, minlength=len(State)).tolist()
+    return Counts(total=len(states), **{state.name.lower(): numbers[state] for state in State})
+
+
+def _troubles(planned: Planned, trials: pa.Table) -> tuple[Trouble, ...]:
+    """The failed and diverged trials of the plan, grouped by cause."""
+    rows = np.unique(planned.rows[planned.states >= State.DIVERGED])
+    columns = ["trial", "configuration", "status", "failure", "error"]
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in trials.select(columns).take(pa.array(rows)).to_pylist():
+        groups.setdefault((row["status"], row["failure"] or "", _first_line(row["error"])), []).append(row)
+    found = [
+        Trouble(
+            status=status,
+            failure=failure,
+            cause=cause,
+            count=len(members),
+            trial=min(member["trial"] for member in members),
+            configuration=min(members, key=lambda member: member["trial"])["configuration"],
+        )
+        for (status, failure, cause), members in groups.items()
+    ]
+    return tuple(sorted(found, key=lambda trouble: (-trouble.count, trouble.trial)))
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().split("\n", 1)[0]
+
+
+def _retrained(families: Sequence[Family], trials: pa.Table) -> Iterator[Retrained]:
+    """The retrainings of configurations of the plan, family by family."""
+    rows = trials.select(TRIALS_COLUMNS).filter(pc.equal(trials["kind"], Kind.RETRAINING.value)).to_pylist()
+    for family in families:
+        for row in rows:
+            index = pc.index(family.scores.keys, row["configuration"]).as_py()
+            if index >= 0:
+                yield _retraining(family, index, row)
+
+
+def _retraining(family: Family, index: int, row: Mapping[str, Any]) -> Retrained:
+    return Retrained(
+        family=family.scores.name,
+        configuration=row["configuration"],
+        trial=row["trial"],
+        status=row["status"],
+        cause=_first_line(row["error"]),
+        epochs=row["epochs"],
+        test_loss=_number(row["test_loss"]),
+        test_accuracy=_number(row["test_accuracy"]),
+        parameters=row["parameters"],
+        seconds=_number(row["seconds"]),
+        validation_mean=float(family.means[index]),
+        validation_std=float(family.stds[index]),
+        winner=bool(len(family.order)) and int(family.order[0]) == index,
+    )
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def summarize_folder(
+    folder: ScanFolder,
+    *,
+    metric: str = "",
+    families: Sequence[str] = (),
+    by: str = "",
+    top: int | None = None,
+) -> Summary:
+    """Return what a scan folder shows: `summarize` of its tables, of which only the columns needed are read.
+
+    Parameters
+    ----------
+    metric : str
+        "" for `selection.metric` of the scan file.
+
+    Raises
+    ------
+    ScanError
+        Where the folder holds no plan, or an option is not one of the scan.
+    """
+    asked = _asked(folder)
+    metric = metric or asked["selection"]["metric"]
+    schemas = read_schemas(folder) or Schemas.of({})
+    _check_metric(metric, schemas)
+    running = [row.trial for row in store.running(folder)]
+    trials = store.read_trials(folder, [*TRIALS_COLUMNS, *_varying(folder, schemas)])
+    return summarize(
+        pq.read_table(folder.plan, columns=list(PLAN_COLUMNS)),
+        trials,
+        metric=metric,
+        scan=asked["name"],
+        families=families,
+        by=by,
+        top=top,
+        running=running,
+        epochs=_epochs(folder, trials, metric),
+    )
+
+
+def _asked(folder: ScanFolder) -> dict[str, Any]:
+    """The scan file, as resolved."""
+    try:
+        return tomllib.loads(folder.scan_file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        problem = Problem("SCAN", "nothing was launched in this folder yet. Start with: nnscan launch SCAN")
+        raise ScanError(str(folder.path), [problem]) from None
+
+
+def _check_metric(metric: str, schemas: Schemas) -> None:
+    known = [name for name in schemas.metrics if name not in metrics.PER_CLASS]
+    if metric not in known:
+        raise ScanError("summary", [Problem("--metric", _unknown("metric", metric, known))])
+
+
+def _varying(folder: ScanFolder, schemas: Schemas) -> list[str]:
+    """Hyperparameters that can differ between trials: a million equal values need not be read.
+
+    The footers of the parts tell the least and the largest value of a column. While there are journals all can differ.
+    """
+    columns = list(schemas.hyperparameters)
+    if journals(folder):
+        return columns
+    constants: dict[str, set[Any]] = {path: set() for path in columns}
+    for part in parts(folder.trials):
+        with opened(part.path) as file:
+            _add_constants(constants, file.metadata)
+    return [path for path in columns if path in VALIDATION or not _constant(constants[path])]
+
+
+_VARIES = object()
+"""Stands among the constants of a column's pieces where one of them is none."""
+
+
+def _constant(values: set[Any]) -> bool:
+    return len(values) < 2 and _VARIES not in values
+
+
+def _add_constants(constants: Mapping[str, set[Any]], metadata: pq.FileMetaData) -> None:
+    """Add what each piece of a part holds throughout, under the column's name: a value, None, or `_VARIES`."""
+    for group in range(metadata.num_row_groups):
+        for index in range(metadata.num_columns):
+            piece = metadata.row_group(group).column(index)
+            path = piece.path_in_schema.removesuffix(".list.element")
+            if path in constants:
+                constants[path].add(_held(piece))
+
+
+def _held(piece: pq.ColumnChunkMetaData) -> Any:
+    known = piece.statistics
+    if known is None or not known.has_null_count:
+        return _VARIES
+    if known.null_count == piece.num_values:
+        return None
+    whole = known.null_count == 0 and known.has_min_max and known.min == known.max
+    return known.min if whole else _VARIES
+
+
+def _epochs(folder: ScanFolder, trials: pa.Table, metric: str) -> pa.Table | None:
+    """The epochs table as far as it is needed: where trials were scored by another metric."""
+    ranked = trials.filter(pc.equal(trials["kind"], Kind.TRIAL.value))
+    if pc.all(pc.equal(ranked["metric"], metric), min_count=0).as_py():
+        return None
+    return store.read_epochs(folder, columns=["trial", "epoch", metric])
