@@ -30,6 +30,11 @@ class ScanFolder:
         return self.path / "launches"
 
     @property
+    def schema(self) -> Path:
+        """Names and types of the tables' columns (JSON)."""
+        return self.path / "schema.json"
+
+    @property
     def trials(self) -> Path:
         """Parts of the table with one row a trial."""
         return self.path / "trials"
@@ -63,6 +68,11 @@ class ScanFolder:
     def models(self) -> Path:
         """One folder a family: its winner, retrained."""
         return self.path / "models"
+
+    @property
+    def kept(self) -> Path:
+        """One model folder a trial that was asked to keep its best weights (`training.keep`), named by its key."""
+        return self.path / "kept"
 
     @property
     def lock(self) -> Path:

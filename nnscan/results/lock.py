@@ -1,0 +1,90 @@
+"""The lock of a scan folder: held by a launch while it submits or runs."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import getpass
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nnscan.errors import BusyError, StoreError
+from nnscan.results.folder import ScanFolder
+
+
+@contextmanager
+def hold(folder: ScanFolder, text: str, wait: bool = False) -> Iterator[None]:
+    """Hold the scan folder while the block runs; `text` says to others what for, such as the command.
+
+    The system lets go of it when the process dies, however it does; the file stays, empty where nobody holds it.
+
+    Raises
+    ------
+    BusyError
+        Where another process, or another block of this one, holds it and `wait` is false: names the holder.
+    StoreError
+        Where the folder cannot be locked: it is not there, or read-only.
+    """
+    descriptor = _open(folder)
+    try:
+        _acquire(folder, descriptor, wait)
+        _write(descriptor, f"{text}\n{_who()}\n")
+        try:
+            yield
+        finally:
+            os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _open(folder: ScanFolder) -> int:
+    try:
+        return os.open(
+            folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666
+        )  # NFS locks only what is open to write
+    except OSError as error:
+        raise StoreError(_trouble(folder, error)) from error
+
+
+def _acquire(folder: ScanFolder, descriptor: int, wait: bool) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError as error:
+        raise BusyError(_busy(folder)) from error
+    except OSError as error:
+        raise StoreError(_trouble(folder, error)) from error
+
+
+def _write(descriptor: int, text: str) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, text.encode("utf-8", "replace"), 0)
+
+
+def _who() -> str:
+    since = time.strftime("%Y-%m-%d %H:%M:%S %z")
+    return f"process {os.getpid()} of {_user()} on {socket.gethostname()}, since {since}"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number without a name
+        return f"user {os.getuid()}"
+
+
+def _busy(folder: ScanFolder) -> str:
+    holder = folder.lock.read_text(encoding="utf-8", errors="replace").split("\n")
+    held = ", ".join(line for line in holder if line) or "a process that just took it"
+    return (
+        f"{folder.path} is held by another launch: {held}. `nnscan status` shows how far it is; wait for its end with"
+        " --wait, or end it (Ctrl-C where it runs: what has finished is kept)."
+    )
+
+
+def _trouble(folder: ScanFolder, error: OSError) -> str:
+    if error.errno == errno.ENOLCK:
+        return f"cannot lock {folder.lock}: its file system has no locks. Put the scan folder on another (--scan-dir)."
+    return f"cannot write in {folder.path}: {error.strerror or error}. Check that it is there, and its rights."

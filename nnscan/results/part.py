@@ -1,0 +1,194 @@
+"""Parts: the Parquet files of a table, put in place whole, never changed in their rows.
+
+The part that a journal is sealed into has its name, `<bundle>.<writer>.parquet`. A part that compaction made is called
+`compacted.<random>.parquet`; its metadata names the parts it stands for, which readers pass over while they still lie
+there, and says that its trials stand in no other compacted part.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nnscan.errors import StoreError
+from nnscan.results.journal import names_in
+from nnscan.results.schema import text_of
+
+REPLACES = b"nnscan.replaces"
+"""Key of a compacted part's metadata: JSON list of the names of the parts it stands for."""
+
+ROWS_PER_GROUP = 64 * 1024
+"""Bounds the memory of compaction; a million rows are 16 groups."""
+
+
+Tables = Iterable[pa.Table]
+
+
+class VanishedError(Exception):
+    """A file that was listed is gone: compacted or sealed meanwhile. The reading starts again."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part, as its footer tells it."""
+
+    path: Path
+    schema: pa.Schema
+    rows: int
+    compacted: bool
+    replaces: frozenset[str] = frozenset()
+
+
+def parts(table: Path) -> list[Part]:
+    """Return the parts of a table that count, sorted by name.
+
+    VanishedError where one is gone since it was listed; StoreError where one does not read.
+    """
+    found = _all(table)
+    replaced = _replaced(found)
+    return [part for part in found if part.path.name not in replaced]
+
+
+def remove_replaced(table: Path) -> None:
+    """Remove the parts that a compacted one stands for; a compaction may have died before it did."""
+    found = _all(table)
+    for name in _replaced(found) & {part.path.name for part in found}:
+        (table / name).unlink(missing_ok=True)
+
+
+def _all(table: Path) -> list[Part]:
+    return [describe(table / name) for name in names_in(table) if name.endswith(".parquet")]
+
+
+def _replaced(found: Iterable[Part]) -> frozenset[str]:
+    return frozenset[str]().union(*(part.replaces for part in found))
+
+
+def describe(path: Path) -> Part:
+    """Return what the footer of a part tells."""
+    with opened(path) as file:
+        metadata = file.schema_arrow.metadata or {}
+        replaces = frozenset(json.loads(metadata.get(REPLACES, b"[]")))
+        return Part(path, file.schema_arrow.remove_metadata(), file.metadata.num_rows, REPLACES in metadata, replaces)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[pq.ParquetFile]:
+    """Open a part; what goes wrong in it, while it is read too, is a VanishedError or a StoreError that names it."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            yield file
+    except (pa.ArrowException, OSError, ValueError, EOFError) as error:
+        if isinstance(error, StoreError):
+            raise
+        if isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ESTALE):
+            raise VanishedError(path) from error
+        raise StoreError(_corrupt(path, error)) from error
+
+
+def _corrupt(path: Path, error: Exception) -> str:
+    first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return (
+        f"{path} does not read: {first}. It is a part of the table {path.parent.name}/ of the scan; the other parts are"
+        f" sound. Move it away (`mv {path} {path}.corrupt`): the trials in it run again with the next launch."
+    )
+
+
+def read_part(part: Part, columns: pa.Schema) -> pa.Table:
+    """Return the rows of a part, with these columns in these types; one it lacks is null."""
+    with opened(part.path) as file:
+        known = [name for name in columns.names if name in part.schema.names]
+        return conform(file.read(columns=known, use_threads=True), columns)
+
+
+def read_groups(part: Part, columns: pa.Schema) -> Iterator[pa.Table]:
+    """Yield the rows of a part, a row group at a time, as `read_part` returns them."""
+    with opened(part.path) as file:
+        known = [name for name in columns.names if name in part.schema.names]
+        for group in range(file.num_row_groups):
+            yield conform(file.read_row_group(group, columns=known, use_threads=True), columns)
+
+
+def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return `table` with the columns of `schema`, in its types: as a wider schema has them."""
+    return pa.table([_column(table, field) for field in schema], schema=schema)
+
+
+def _column(table: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:
+    if field.name not in table.column_names:
+        return pa.nulls(len(table), field.type)
+    column = table[field.name]
+    if column.type == field.type:
+        return column
+    return _text(column) if field.type == pa.string() else column.cast(field.type)
+
+
+def _text(column: pa.ChunkedArray) -> pa.Array:
+    if pa.types.is_list(column.type):
+        return pa.array([None if value is None else text_of(value) for value in column.to_pylist()], pa.string())
+    encoded = column.combine_chunks().dictionary_encode()  # a hyperparameter has few values
+    return pa.array([text_of(value) for value in encoded.dictionary.to_pylist()], pa.string()).take(encoded.indices)
+
+
+def write_part(
+    path: Path, tables: Iterable[pa.Table], schema: pa.Schema, replaces: Iterable[str] | None = None
+) -> None:
+    """Write a part that a reader finds whole or not at all; with `replaces` (part names) it is a compacted one.
+
+    StoreError where the disk does not take it: what it is made of is still there.
+    """
+    metadata = None if replaces is None else {REPLACES: json.dumps(sorted(replaces))}
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        _write(aside, tables, schema.with_metadata(metadata))
+        aside.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(
+            f"cannot write {path}: {error.strerror or error}. Nothing is lost: what it is made of is still there."
+            " Make room on the disk, or check its rights, then launch again."
+        ) from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _write(aside: Path, tables: Tables, schema: pa.Schema) -> None:
+    with aside.open("wb") as file:
+        with pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
+            for table in _groups(tables):
+                writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=ROWS_PER_GROUP)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _groups(tables: Tables) -> Iterator[pa.Table]:
+    """Yield the rows of `tables` in tables large enough for a row group: small groups make reading slow."""
+    gathered: list[pa.Table] = []
+    for table in tables:
+        gathered.append(table)
+        if sum(map(len, gathered)) >= ROWS_PER_GROUP:
+            yield pa.concat_tables(gathered)
+            gathered = []
+    if gathered:
+        yield pa.concat_tables(gathered)
+
+
+def sync_folder(path: Path) -> None:
+    """Have the names in a folder on the disk, before what a renamed file was made of is removed."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,380 @@
+"""The tables of a scan folder: how journals become parts of them, and how they are read.
+
+Any number of writers, sealers, readers and one compaction work at the same time; what makes that safe:
+
+- A journal is sealed into parts of its own name; the same journal gives the same rows, so doing it twice is harmless.
+- Parts are put in place whole, trials/ last, and only then the journal is removed. A reader reads journals before it
+  lists parts, and starts again when a file vanished under it: so it never misses a trial that an earlier reading saw.
+- Of several attempts at a trial one stands (`nnscan.results.choice`), in trials/ and in epochs/.
+"""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nnscan.errors import StoreError
+from nnscan.results.attempts import TABLES, Attempt, attempts, ended, schema_of, trials_table
+from nnscan.results.choice import DECIDING, OF_ATTEMPT, Chosen, standing
+from nnscan.results.folder import ScanFolder
+from nnscan.results.journal import Cause, Journal, Writer, append_closed, close, counted, journals, read_rows
+from nnscan.results.part import Part, VanishedError, describe, parts, read_groups, read_part, write_part
+from nnscan.results.schema import TRIALS, Schemas, hyperparameters, read_schemas, told_by, unify, write_schemas
+from nnscan.trial import Failure, Kind
+
+PAUSES_SECONDS = (0.0, 0.01, 0.02, 0.05, *(0.1,) * 40)
+"""Between readings that a file vanished under: sealing and compaction are over in well under a second each."""
+
+T = TypeVar("T")
+
+
+# ---- writing and sealing ----
+
+
+@contextmanager
+def writing(folder: ScanFolder, bundle: str, place: Mapping[str, Any]) -> Iterator[Writer]:
+    """Write a bundle in this block; at its end, however it comes, the journal is sealed if nobody has taken it away."""
+    writer = Writer(folder, bundle, place)
+    try:
+        yield writer
+    finally:
+        closed = writer.close()
+        if closed:
+            seal(folder, closed)
+
+
+def close_journals(folder: ScanFolder, select: Callable[[str], bool], cause: Cause) -> None:
+    """Close and seal the journals of the bundles whose names `select` takes, and seal those that lie there closed.
+
+    Their writers, where they still live, end at their next look. Who takes over a bundle calls this first. StoreError
+    where a part cannot be written: the journal stays, and the next call does the same again.
+    """
+    for journal in journals(folder):
+        if select(journal.bundle):
+            closed = journal if journal.cause else close(journal, cause)
+            if closed:
+                seal(folder, closed)
+
+
+def seal_all(folder: ScanFolder) -> None:
+    """Seal every journal that was closed, by a sealer that did not come to its end."""
+    for journal in journals(folder):
+        if journal.cause:
+            seal(folder, journal)
+
+
+def seal(folder: ScanFolder, journal: Journal) -> None:
+    """Turn a closed journal into parts, then remove it; nothing happens where another sealer has done it.
+
+    Epochs and steps of ended attempts only; a journal without any leaves no part.
+    """
+    try:
+        found = ended(journal, _closed_rows(journal.path))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StoreError(f"cannot seal {journal.path}: {error.strerror or error}. It stays: launch again.") from error
+    _put(folder, journal.name, found)
+    journal.path.unlink(missing_ok=True)
+
+
+def _closed_rows(path: Path) -> list[dict[str, Any]]:
+    rows, is_closed = counted(read_rows(path)[0])
+    if is_closed:
+        return rows
+    append_closed(path)  # its writer may live on: from here on all sealers take the same rows
+    return counted(read_rows(path)[0])[0]
+
+
+def _put(folder: ScanFolder, name: str, found: Sequence[Attempt]) -> None:
+    """Write the parts called `name`; again where a launch widened the schema meanwhile and did not see them."""
+    written = None
+    while found and written != (schemas := read_schemas(folder) or _schemas_of(found)):
+        for table, rows_of in TABLES.items():
+            schema = schema_of(table, schemas)
+            rows = rows_of(found, schema)
+            if len(rows):
+                write_part(folder.path / table / f"{name}.parquet", [rows], schema)
+        written = schemas
+
+
+def _schemas_of(found: Iterable[Attempt]) -> Schemas:
+    """Return the schemas that attempts need: where `schema.json` was lost; the next launch unifies them."""
+    found = list(found)
+    settings = [attempt.start.get("settings") or {} for attempt in found]
+    metrics = {name: None for attempt in found for row in attempt.epochs.values() for name in row}
+    return Schemas.of(hyperparameters(settings), metrics)
+
+
+# ---- reading ----
+
+
+def read_trials(folder: ScanFolder, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the table of trials: a row for each that ended, those in journals included.
+
+    Parameters
+    ----------
+    folder : ScanFolder
+        May be read at any time, whoever writes.
+    columns : sequence of str, optional
+        Names of columns (`nnscan.results.schema`); all without it. Only these are read.
+
+    Raises
+    ------
+    StoreError
+        Where a part is damaged: the text names it.
+    ValueError
+        Where there is no such column.
+    """
+    return _steadily(folder, lambda: _trials(folder, columns))
+
+
+def read_epochs(
+    folder: ScanFolder, trials: Iterable[str] | None = None, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Return the table of epochs: of each ended trial those of the attempt that stands; of `trials` only, if given."""
+    return _steadily(folder, lambda: _attempt_rows(folder, "epochs", trials, columns))
+
+
+def read_steps(
+    folder: ScanFolder, trials: Iterable[str] | None = None, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Return the table of steps, as `read_epochs` does: a row a trial, step and name."""
+    return _steadily(folder, lambda: _attempt_rows(folder, "steps", trials, columns))
+
+
+def _steadily(folder: ScanFolder, read: Callable[[], T]) -> T:
+    for pause in PAUSES_SECONDS:
+        time.sleep(pause)
+        try:
+            return read()
+        except VanishedError as error:
+            vanished = error
+    raise StoreError(
+        f"{folder.path} changed in each of {len(PAUSES_SECONDS)} readings, last {vanished} vanished. Try again; if this"
+        " stays, something other than nnscan removes files there."
+    )
+
+
+def _trials(folder: ScanFolder, columns: Sequence[str] | None) -> pa.Table:
+    found = _ended(folder)  # journals before parts: a trial moves from the one to the other
+    listed = parts(folder.trials)
+    schema = _schema(folder, "trials", listed)
+    wanted = _project(schema, columns)
+    if not found and all(part.compacted for part in listed):
+        return pa.concat_tables([wanted.empty_table(), *(read_part(part, wanted) for part in listed)])
+    read = pa.unify_schemas([wanted, DECIDING])
+    table = pa.concat_tables([trials_table(found, read), *(read_part(part, read) for part in listed)])
+    mask = standing(table)
+    return (table if mask is None else table.filter(pa.array(mask))).select(wanted.names)
+
+
+def _ended(folder: ScanFolder) -> list[Attempt]:
+    return [attempt for journal in journals(folder) for attempt in ended(journal, _rows(journal))]
+
+
+def _rows(journal: Journal) -> list[dict[str, Any]]:
+    try:
+        return counted(read_rows(journal.path)[0])[0]
+    except FileNotFoundError as error:
+        raise VanishedError(journal.path) from error
+    except OSError as error:
+        raise StoreError(
+            f"cannot read {journal.path}: {error.strerror or error}. Check the disk and its rights."
+        ) from error
+
+
+def _schema(folder: ScanFolder, table: str, listed: Iterable[Part]) -> pa.Schema:
+    """Return the table's schema; while a launch widens it some parts are wider than `schema.json` says."""
+    schemas = read_schemas(folder) or Schemas.of({})
+    wider = [told_by(part.schema) for part in listed if part.schema != schema_of(table, schemas)]
+    return schema_of(table, reduce(unify, wider, schemas))
+
+
+def _project(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
+    if columns is None:
+        return schema
+    for name in columns:
+        if name not in schema.names:
+            near = difflib.get_close_matches(name, schema.names, 3)
+            raise ValueError(f"there is no column {name!r}. Near: {', '.join(near) or ', '.join(schema.names)}")
+    return pa.schema([schema.field(name) for name in columns])
+
+
+def _attempt_rows(
+    folder: ScanFolder, table: str, trials: Iterable[str] | None, columns: Sequence[str] | None
+) -> pa.Table:
+    found = _ended(folder)
+    listed = parts(folder.trials)
+    own = parts(folder.path / table)
+    schema = _schema(folder, table, own)
+    wanted = _project(schema, columns)
+    read = pa.unify_schemas([wanted, OF_ATTEMPT])
+    chosen = Chosen(_standing_attempts(found, listed, trials))
+    sources = [[TABLES[table](found, read)], *(read_groups(part, read) for part in own)]
+    picked = [table.filter(pa.array(mask)) for source in sources for table, mask in chosen.pick(source)]
+    rows = pa.concat_tables([read.empty_table(), *picked])
+    _check_there(listed)  # compaction removes these before any epochs: else the choice may be an older one
+    return rows.select(wanted.names)
+
+
+def _standing_attempts(found: Sequence[Attempt], listed: Iterable[Part], trials: Iterable[str] | None) -> pa.Table:
+    """Return `trial` and `writer` of the attempts that stand, of `trials` alone if given."""
+    table = pa.concat_tables([trials_table(found, DECIDING), *(read_part(part, DECIDING) for part in listed)])
+    if trials is not None:
+        table = table.filter(pc.is_in(table["trial"], value_set=pa.array(list(trials), pa.string())))
+    mask = standing(table)
+    return (table if mask is None else table.filter(pa.array(mask))).select(OF_ATTEMPT.names)
+
+
+def _check_there(listed: Iterable[Part]) -> None:
+    for part in listed:
+        if not part.path.exists():
+            raise VanishedError(part.path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A trial that a journal tells to be in training."""
+
+    trial: str
+    configuration: str
+    families: tuple[str, ...]
+    kind: str
+    fold: int
+    replicate: int
+    attempt: int
+    epoch: int | None
+    """The last that ended; None before the first."""
+    epochs: int
+    """Epochs asked for."""
+    started: float
+    """Unix seconds, by the clock of its host."""
+    metrics: Mapping[str, Any]
+    """Of the last epoch."""
+    host: str
+    device: str
+    bundle: str
+    writer: str
+
+
+def running(folder: ScanFolder) -> list[Running]:
+    """Return the trials that have a start and no end in journals that are open; their writers may be dead."""
+    return _steadily(folder, lambda: [_running(attempt) for attempt in _unfinished(folder)])
+
+
+def _unfinished(folder: ScanFolder) -> Iterator[Attempt]:
+    for journal in journals(folder):
+        if journal.cause is None:
+            for attempt in attempts(journal, _rows(journal)):
+                if attempt.end is None and not attempt.interrupted:
+                    yield attempt
+
+
+def _running(attempt: Attempt) -> Running:
+    start, epoch = attempt.start, max(attempt.epochs, default=None)
+    return Running(
+        trial=attempt.trial,
+        configuration=start.get("configuration", ""),
+        families=tuple(start.get("families", ())),
+        kind=start.get("kind", Kind.TRIAL.value),
+        fold=start.get("fold", 0),
+        replicate=start.get("replicate", 0),
+        attempt=attempt.number,
+        epoch=epoch,
+        epochs=start.get("epochs", 0),
+        started=start.get("time", 0.0),
+        metrics={} if epoch is None else attempt.epochs[epoch],
+        host=attempt.place.get("host", ""),
+        device=attempt.place.get("device", ""),
+        bundle=attempt.place["bundle"],
+        writer=attempt.place["writer"],
+    )
+
+
+def ended_in_bundle(folder: ScanFolder, bundle: str) -> tuple[set[str], dict[str, int]]:
+    """Return what earlier attempts at a bundle made: the trials that ended, and of those lost how often they were.
+
+    A lost trial is not among the ended ones; a trial that was lost and then ended is in both.
+    """
+    columns = pa.schema({name: TRIALS[name] for name in ("trial", "failure", "attempt", "bundle")})
+    table = _steadily(folder, lambda: _of_bundle(folder, bundle, columns))
+    lost: dict[str, int] = {}
+    done = set()
+    for row in table.to_pylist():
+        if row["failure"] == Failure.LOST:
+            lost[row["trial"]] = max(row["attempt"], lost.get(row["trial"], 0))
+        else:
+            done.add(row["trial"])
+    return done, lost
+
+
+def _of_bundle(folder: ScanFolder, bundle: str, columns: pa.Schema) -> pa.Table:
+    found = [attempt for attempt in _ended(folder) if attempt.place["bundle"] == bundle]
+    listed = [part for part in parts(folder.trials) if part.compacted or part.path.name.startswith(f"{bundle}.")]
+    rows = pa.concat_tables([trials_table(found, columns), *(read_part(part, columns) for part in listed)])
+    return rows.filter(pc.equal(rows["bundle"], bundle))
+
+
+# ---- under the lock ----
+
+
+def corrupt_parts(folder: ScanFolder) -> list[StoreError]:
+    """Return what is wrong with each part that does not read; every byte of every table is read for it."""
+    found = []
+    for table in TABLES:
+        for path in sorted((folder.path / table).glob("[!.]*.parquet")):
+            try:
+                for _ in read_groups(describe(path), describe(path).schema):
+                    pass
+            except VanishedError:
+                continue
+            except StoreError as error:
+                found.append(error)
+    return found
+
+
+def widen(folder: ScanFolder, schemas: Schemas) -> Schemas:
+    """Make the tables hold what `schemas` has as well; return what they hold then. The caller holds the lock.
+
+    Old parts are rewritten first, each at once; `schema.json` comes last. A sealer that knew the old schema meanwhile
+    looks again before it removes its journal.
+    """
+    wide = _wider(folder, schemas)
+    while not _has(folder, wide):
+        _rewrite(folder, wide)
+        write_schemas(folder, wide)
+    return wide
+
+
+def _wider(folder: ScanFolder, schemas: Schemas) -> Schemas:
+    known = read_schemas(folder)
+    told = [told_by(part.schema) for table in ("trials", "epochs") for part in parts(folder.path / table)]
+    return reduce(unify, [*([known] if known else []), *told, schemas])
+
+
+def _has(folder: ScanFolder, schemas: Schemas) -> bool:
+    return read_schemas(folder) == schemas and not list(_narrow(folder, schemas))
+
+
+def _narrow(folder: ScanFolder, schemas: Schemas) -> Iterator[tuple[Part, pa.Schema]]:
+    """Yield the parts that have another schema than they should, with that."""
+    for table in TABLES:
+        schema = schema_of(table, schemas)
+        for part in parts(folder.path / table):
+            if part.schema != schema:
+                yield part, schema
+
+
+def _rewrite(folder: ScanFolder, schemas: Schemas) -> None:
+    for part, schema in _narrow(folder, schemas):
+        write_part(part.path, read_groups(part, schema), schema, part.replaces if part.compacted else None)
