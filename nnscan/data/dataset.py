@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from nnscan.data import images, sources, user_function
+from nnscan.data.augmentation import is_on
 from nnscan.data.cache import Build, Manifest, array_writer, entry, open_array
 from nnscan.data.folds import split_test
 from nnscan.data.images import Progress
@@ -120,7 +121,9 @@ def load(
     root = Path(root or "").absolute()
     if is_dotted(settings["name"]):
         offers = user_function.offers(settings["name"], seed=seed, replicate=replicate, root=root)
-        return _returned(settings["name"], {**offers, **settings["arguments"]}, settings["test"], seed)
+        returned = _returned(settings["name"], {**offers, **settings["arguments"]}, settings["test"], seed)
+        _check_augmentation(settings, returned)
+        return returned
     if download and settings["name"] in TORCHVISION:
         sources.download(settings["name"], root)
     return _cached(settings, root, cache, seed, progress)
@@ -234,6 +237,14 @@ def _divided(name: str, made: Returned, test: float, seed: int) -> Dataset:
         raise DataError(f"{name} returned no test set. Return one, or have one set apart: --set data.test=0.2")
     train, apart = split_test(labels, test, seed=seed)
     return Dataset(inputs[train], labels[train], inputs[apart], labels[apart], made.classes, made.fingerprint)
+
+
+def _check_augmentation(settings: DataSettings, returned: Dataset) -> None:
+    if returned.images.dim() != 4 and is_on(settings["augmentation"]):
+        raise DataError(
+            f"data.augmentation is for images, (N, C, H, W), but an example of {settings['name']} has the shape"
+            f" {tuple(returned.images.shape[1:])}. Leave data.augmentation out."
+        )
 
 
 def _bytes(dataset: Dataset) -> int:

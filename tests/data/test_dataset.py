@@ -157,6 +157,7 @@ def test_a_process_that_finds_decoded_data_imports_no_decoder(folder: Path, tmp_
     assert subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, check=True).stdout == "0 0\n"
 
 
+UNCHANGED = {"crop_padding": 0, "horizontal_flip": False, "cutout": 0}
 OWN = """
 calls = []
 
@@ -186,7 +187,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def load_own(path: str, tmp_path: Path, *, test: float = 0.2, replicate: int = 0, **arguments: Any) -> dataset.Dataset:
-    settings = {"name": path, "arguments": arguments, "test": test}
+    settings = {"name": path, "arguments": arguments, "test": test, "augmentation": UNCHANGED}
     return load(settings, root=None, cache=tmp_path / "cache", seed=0, replicate=replicate)
 
 
@@ -221,6 +222,12 @@ def test_a_test_set_of_its_own_is_taken(own: Any, tmp_path: Path) -> None:
     assert (len(data.labels), len(data.test_labels)) == (40, 6)
 
 
+def test_features_cannot_be_augmented(own: Any, tmp_path: Path) -> None:
+    settings = {"name": "own_blobs:blobs", "arguments": {}, "test": 0.2, "augmentation": {**UNCHANGED, "cutout": 2}}
+    with pytest.raises(DataError, match=r"own_blobs:blobs has the shape \(2,\)\. Leave data.augmentation out"):
+        load(settings, root=None, cache=tmp_path, seed=0)
+
+
 @pytest.mark.parametrize(
     ("test", "whole", "told"),
     [(0.0, False, "returned no test set. Return one, or .* --set data.test=0.2"), (0.2, True, "returned a test set")],
@@ -250,7 +257,7 @@ def test_the_page_on_own_data_is_true(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "spirals.py").write_text(code[1])
     monkeypatch.syspath_prepend(str(tmp_path))
     settings = tomllib.loads(scan[1])
-    data = load(settings["data"], root=None, cache=tmp_path, seed=0)
+    data = load({**settings["data"], "augmentation": UNCHANGED}, root=None, cache=tmp_path, seed=0)
     assert (len(data.labels), len(data.test_labels)) == (720, 180)
     assert data.classes == ("red", "green", "blue")
     assert data.images.norm(dim=1).max() <= 1
