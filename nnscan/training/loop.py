@@ -20,9 +20,10 @@ from torch import Tensor
 
 from nnscan.data.batches import epoch_order
 from nnscan.identity import Purpose
+from nnscan.models.outputs import probabilities
 from nnscan.results.metric import best_epoch, smallest_wins
 from nnscan.training.evaluate import Evaluation, autocast, evaluate, predict
-from nnscan.training.losses import mean_loss, probabilities
+from nnscan.training.losses import mean_loss
 from nnscan.training.optimizers import set_learning_rate
 from nnscan.training.state import RandomStates, TrainingState, batch_ends, copy_weights, epoch_seed, start_epoch
 from nnscan.training.trial_data import TrialData
@@ -106,7 +107,7 @@ def test(state: TrainingState, data: TrialData) -> tuple[Evaluation, Tensor]:
     task = state.trial.settings["task"]
     batches = data.test_batches(state.evaluation_buffers)
     predicted = list(predict(state.model, batches, state.trial.settings["training"]["precision"]))
-    found = torch.cat([probabilities(outputs, task).cpu() for outputs, _ in predicted])
+    found = torch.cat([probabilities(outputs, task["loss"]).cpu() for outputs, _ in predicted])
     return evaluate(predicted, data.classes, task), found
 
 

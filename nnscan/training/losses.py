@@ -1,4 +1,4 @@
-"""Losses of a classifier, and the probabilities its outputs stand for."""
+"""Losses of a classifier."""
 
 from __future__ import annotations
 
@@ -31,21 +31,6 @@ def mean_loss(outputs: Tensor, labels: Tensor, task: Task) -> Tensor:
     if task["loss"] == "mse":
         return functional.mse_loss(outputs, _targets(outputs, labels, task["label_smoothing"]))
     return functional.cross_entropy(outputs, labels, label_smoothing=task["label_smoothing"])
-
-
-def probabilities(outputs: Tensor, task: Task) -> Tensor:
-    """Return class probabilities (N, C), float32; each row sums to 1 and has its largest where the outputs have.
-
-    Softmax for cross entropy. With "mse" the outputs estimate the probabilities themselves: their positive parts,
-    scaled to sum 1; softmax where no output is positive.
-    """
-    outputs = outputs.float()
-    softmax = outputs.softmax(1)
-    if task["loss"] != "mse":
-        return softmax
-    positive = outputs.clamp(min=0)
-    total = positive.sum(1, keepdim=True)
-    return torch.where(total > 0, positive / total, softmax)
 
 
 def _targets(outputs: Tensor, labels: Tensor, smoothing: float) -> Tensor:

@@ -171,7 +171,9 @@ def test_a_damaged_checkpoint_is_passed_over_and_told(damage: str, tmp_path: Pat
     else:
         if damage == "a flipped bit in the weights":
             content[len(content) // 2] ^= 1
-        newest.write_bytes({"empty": b"", "torn": content[: len(content) // 2], "no zip": b"x" * 100}.get(damage, content))
+        newest.write_bytes(
+            {"empty": b"", "torn": content[: len(content) // 2], "no zip": b"x" * 100}.get(damage, content)
+        )
     found = load_newest(tmp_path, trial().key, fingerprint="f")
     assert found.checkpoint is not None
     assert found.checkpoint.path == older

@@ -7,7 +7,22 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from trials import ADAM, ADAMW, AUGMENTATION, CNN, MLP, ONE_CYCLE, SGD, data_of, dataset, never, train, trial, untimed, weights
+from trials import (
+    ADAM,
+    ADAMW,
+    AUGMENTATION,
+    CNN,
+    MLP,
+    ONE_CYCLE,
+    SGD,
+    data_of,
+    dataset,
+    never,
+    train,
+    trial,
+    untimed,
+    weights,
+)
 
 from nnscan.data.batches import epoch_order
 from nnscan.identity import Purpose, seed32
@@ -106,7 +121,9 @@ def test_one_step_of_linear_regression_is_its_closed_form() -> None:
 
 
 def test_gradient_clipping_bounds_the_step() -> None:
-    one = trial(optimizer={**SGD, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}, training={"gradient_clip": 0.01})
+    one = trial(
+        optimizer={**SGD, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}, training={"gradient_clip": 0.01}
+    )
     data = data_of(one)
     state = begin(one, data)
     before = state.parameters.values[0].clone()

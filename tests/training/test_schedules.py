@@ -53,7 +53,12 @@ def test_cosine_equals_torchs(final_fraction: float) -> None:
 
 @pytest.mark.parametrize("warmup_fraction", [0.3, 0.5])
 def test_one_cycle_equals_torchs(warmup_fraction: float) -> None:
-    options = {"name": "one_cycle", "warmup_fraction": warmup_fraction, "initial_fraction": 0.04, "final_fraction": 1e-4}
+    options = {
+        "name": "one_cycle",
+        "warmup_fraction": warmup_fraction,
+        "initial_fraction": 0.04,
+        "final_fraction": 1e-4,
+    }
     found = rates(options, 4, 5)
     expected = torch_rates(
         lambda one: torch.optim.lr_scheduler.OneCycleLR(

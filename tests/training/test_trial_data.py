@@ -34,7 +34,9 @@ def test_inputs_are_normalised_by_the_training_part() -> None:
 def test_every_validating_and_test_example_comes_once() -> None:
     data, whole = data_of(trial()), dataset()
     buffers = data.buffers(7, channels_last=False)
-    assert torch.equal(torch.cat([labels for _, labels in data.validation_batches(buffers)]), data.labels[data.validation])
+    assert torch.equal(
+        torch.cat([labels for _, labels in data.validation_batches(buffers)]), data.labels[data.validation]
+    )
     assert torch.equal(torch.cat([labels for _, labels in data.test_batches(buffers)]), whole.test_labels)
     tested = torch.cat([inputs.clone() for inputs, _ in data.test_batches(buffers)])
     scale, shift = data.normalization.scale[0], data.normalization.shift[0]

@@ -1,0 +1,119 @@
+import hashlib
+import http.client
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import nn
+
+from nnscan.errors import DataError
+from nnscan.models.build import build
+from nnscan.models.torchvision_models import torchvision_model
+
+torch.set_num_threads(1)
+
+
+def settings(name: str, **changes: object) -> dict[str, object]:
+    return {"name": f"torchvision:{name}", "weights": "none", "input_size": 0, **changes}
+
+
+@pytest.fixture
+def weights_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder where torch looks for weights."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    return tmp_path / "checkpoints"
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_head_fits_the_classes_and_the_input_the_channels(name: str, channels: int) -> None:
+    model = build(settings(name, input_size=64), (channels, 20, 20), 7).eval()
+    assert model(torch.rand(2, channels, 20, 20)).shape == (2, 7)
+
+
+def test_grey_images_are_repeated_to_three_channels() -> None:
+    model = build(settings("resnet18"), (1, 32, 32), 4).eval()
+    images = torch.rand(2, 1, 32, 32)
+    torch.testing.assert_close(model(images), model.network(torch.cat([images] * 3, dim=1)))
+
+
+def test_images_are_resized_in_front_of_the_network() -> None:
+    model = build(settings("resnet18", input_size=48), (3, 32, 32), 4).eval()
+    images = torch.rand(2, 3, 32, 32)
+    resized = nn.functional.interpolate(images, size=(48, 48), mode="bilinear", antialias=True)
+    torch.testing.assert_close(model(images), model.network(resized))
+
+
+def test_a_network_with_extra_outputs_gives_the_main_one() -> None:
+    model = build(settings("googlenet", input_size=64), (3, 32, 32), 4)
+    assert model.train()(torch.rand(2, 3, 32, 32)).shape == (2, 4)
+
+
+def test_a_size_that_the_network_refuses_is_told_with_the_way_out() -> None:
+    with pytest.raises(AssertionError) as caught:
+        build(settings("vit_b_32"), (3, 32, 32), 4)
+    assert "Set model.input_size" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_of_a_file_are_all_taken_but_the_head(suffix: str, weights_folder: Path) -> None:
+    torch.manual_seed(3)
+    trained = torchvision.models.resnet18()
+    file = weights_folder / f"mine{suffix}"
+    if suffix == ".pth":
+        torch.save(trained.state_dict(), file)
+    else:
+        save_file(trained.state_dict(), file)
+    (weights_folder / "another").write_text("no weights")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    model = torchvision_model("resnet18", (3, 32, 32), 4, weights=f"sha256:{digest}", input_size=0)
+    own = model.network.state_dict()
+    assert all(
+        torch.equal(own[name], value) for name, value in trained.state_dict().items() if not name.startswith("fc")
+    )
+    assert own["fc.weight"].shape == (4, 512)
+
+
+def test_weights_of_another_network_are_refused(weights_folder: Path) -> None:
+    torch.save(torchvision.models.resnet34().state_dict(), weights_folder / "resnet34.pth")
+    digest = hashlib.sha256((weights_folder / "resnet34.pth").read_bytes()).hexdigest()
+    with pytest.raises(DataError, match="of another network"):
+        torchvision_model("squeezenet1_1", (3, 32, 32), 4, weights=f"sha256:{digest}", input_size=0)
+
+
+def test_a_file_that_no_folder_has_is_told(weights_folder: Path) -> None:
+    with pytest.raises(DataError, match=f"None of the 0 files in {weights_folder}"):
+        torchvision_model("resnet18", (3, 32, 32), 4, weights="sha256:" + "0" * 64, input_size=0)
+
+
+def test_unknown_names_of_weights_are_told_with_the_known_ones() -> None:
+    with pytest.raises(DataError, match="It has: IMAGENET1K_V1; or 'none'"):
+        torchvision_model("resnet18", (3, 32, 32), 4, weights="IMAGENET1K_V9", input_size=0)
+
+
+@pytest.mark.parametrize("error", [OSError("no route to host"), http.client.RemoteDisconnected("bye")], ids=repr)
+def test_weights_that_cannot_be_had_offline_say_where_to_put_them(
+    error: Exception, weights_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*arguments: object, **keywords: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
+    with pytest.raises(DataError, match=r"resnet18-f37072fd\.pth"):
+        torchvision_model("resnet18", (3, 32, 32), 4, weights="IMAGENET1K_V1", input_size=0)
+
+
+def test_named_weights_are_read_from_torchs_folder(weights_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = torchvision.models.resnet18()
+    torch.save(trained.state_dict(), weights_folder / "resnet18-f37072fd.pth")
+    model = torchvision_model("resnet18", (3, 32, 32), 4, weights="IMAGENET1K_V1", input_size=0)
+    torch.testing.assert_close(model.network.conv1.weight, trained.conv1.weight)
+
+
+@pytest.mark.parametrize("shape", [(2, 32, 32), (64,)])
+def test_data_that_are_no_grey_or_rgb_images_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="1 or 3 channels"):
+        torchvision_model("resnet18", shape, 4, weights="none", input_size=0)
