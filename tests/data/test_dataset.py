@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import textwrap
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
+from nnscan import scan
 from nnscan.data import dataset
 from nnscan.data.dataset import load, stamp
 from nnscan.data.folds import split_test
 from nnscan.errors import DataError
+from nnscan.grid import configurations
 
 CHECKOUT = Path(__file__).parents[2]
 DIGITS = {"name": "digits", "test": 0.2}
@@ -251,13 +252,16 @@ def test_the_stamp_of_a_users_function_is_its_source_and_its_arguments(own: Any,
 
 def test_the_page_on_own_data_is_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (CHECKOUT / "docs" / "own_data.md").read_text()
-    code, scan = (re.search(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in ("python", "toml"))
+    code, tables = (re.search(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in ("python", "toml"))
     assert code is not None
-    assert scan is not None
+    assert tables is not None
     (tmp_path / "spirals.py").write_text(code[1])
+    (tmp_path / "spirals.toml").write_text(tables[1])
     monkeypatch.syspath_prepend(str(tmp_path))
-    settings = tomllib.loads(scan[1])
-    data = load({**settings["data"], "augmentation": UNCHANGED}, root=None, cache=tmp_path, seed=0)
+    monkeypatch.chdir(tmp_path)
+    grid = list(configurations(scan.load("spirals.toml")))
+    data = load(grid[0].settings["data"], root=None, cache=tmp_path, seed=0)
+    assert len(grid) == 4
     assert (len(data.labels), len(data.test_labels)) == (720, 180)
     assert data.classes == ("red", "green", "blue")
     assert data.images.norm(dim=1).max() <= 1
