@@ -17,11 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nnscan.failure import TRIES
 from nnscan.results.selection import Flags, Floats, Integers
 from nnscan.trial import Failure, Status
-
-ATTEMPTS = 3
-"""A trial whose worker died in it is tried so many times in all."""
 
 
 class State(IntEnum):
@@ -163,7 +161,7 @@ def ended_states(trials: pa.Table) -> Integers:
     failed = np.flatnonzero(states == State.FAILED)
     if len(failed):
         few = trials.select(["failure", "attempt"]).take(pa.array(failed))
-        again = pc.and_(pc.equal(few["failure"], Failure.LOST.value), pc.less(few["attempt"], ATTEMPTS))
+        again = pc.and_(pc.equal(few["failure"], Failure.LOST.value), pc.less(few["attempt"], TRIES))
         states[failed[again.to_numpy()]] = State.PENDING
     return states
 

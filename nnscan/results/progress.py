@@ -1,0 +1,217 @@
+"""How far a scan is, read off its journals as they grow: for the live display, `status` and whoever watches from afar.
+
+A `Follower` reads only what is new, so it may look several times a second. What it keeps grows with the
+plan, and not with what has finished.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import tomllib
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from nnscan.results.folder import ScanFolder
+from nnscan.results.journal import Journal, Row, journals, names_in, read_rows
+from nnscan.results.metric import smallest_wins
+from nnscan.results.part import VanishedError, describe, read_groups
+from nnscan.results.schema import TRIALS
+from nnscan.results.scores import State, ended_states, floats
+from nnscan.results.selection import Floats, Integers
+from nnscan.results.tally import Tally
+from nnscan.trial import Status
+
+PLAN_COLUMNS = ("key", "configuration", "family")
+"""Of plan.parquet, as far as a follower reads it."""
+
+_PART = pa.schema(
+    {name: TRIALS[name] for name in ("trial", "status", "failure", "attempt", "metric", "score", "seconds")}
+)
+
+_SKIPPED = (b'{"row": "epoch"', b'{"row": "step"')
+"""How the lines begin that a follower does not look into: nearly all of a journal."""
+
+_ENDED = {Status.COMPLETED: State.COMPLETED, Status.DIVERGED: State.DIVERGED, Status.FAILED: State.FAILED}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilyProgress:
+    """How far a family is."""
+
+    name: str
+    total: int
+    completed: int
+    diverged: int
+    failed: int
+    running: int
+    pending: int
+    best: float | None
+    """Best mean score of a configuration: of the complete ones, of all while none is complete; None without a score."""
+    configuration: str
+    """Key of that configuration, "" without."""
+    scored: int
+    """Its trials with a score."""
+    n: int
+    """Its trials."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a scan is. A trial in two families counts once here, and in both families."""
+
+    total: int
+    completed: int
+    diverged: int
+    failed: int
+    running: int
+    pending: int
+    families: tuple[FamilyProgress, ...]
+    metric: str
+    seconds: float
+    """Since the follower began."""
+    seconds_left: float | None
+    """From what finished trials took and how many workers run; None while either is nothing."""
+
+    @property
+    def ended(self) -> int:
+        """Trials with a result, whatever it is."""
+        return self.completed + self.diverged + self.failed
+
+
+@dataclass
+class _Tail:
+    """What is known of a journal: how far it was read, and which trials its writer is in: several where fused."""
+
+    journal: Journal
+    offset: int = 0
+    trials: set[str] = field(default_factory=set)
+    closed: bool = False
+    """A row said so: nothing behind it counts."""
+
+
+class Follower:
+    """Follows the trials of a plan in a scan folder; any number may follow, from anywhere that sees the folder.
+
+    Parameters
+    ----------
+    folder : ScanFolder
+        Is read only.
+    plan : table, optional
+        `PLAN_COLUMNS` of the trials to follow; without it, those of `plan.parquet`.
+    metric : str
+        The scan's; "" for the one in its scan file.
+    """
+
+    def __init__(self, folder: ScanFolder, plan: pa.Table | None = None, metric: str = "") -> None:
+        self._folder = folder
+        self._metric = metric or _metric_of(folder)
+        self._tally = Tally(pq.read_table(folder.plan, columns=list(PLAN_COLUMNS)) if plan is None else plan)
+        self._tails: dict[str, _Tail] = {}
+        self._parts: set[str] = set()
+        self._began = time.monotonic()
+
+    def poll(self) -> Progress:
+        """Return how far the trials are, having read what is new.
+
+        Journals before parts: a journal is removed after its part is there, so no end is missed. An end that is met
+        twice (in both, or in two attempts at a bundle) changes nothing.
+        """
+        self._read_journals()
+        self._read_parts()
+        return self._progress()
+
+    def _read_journals(self) -> None:
+        found = journals(self._folder)
+        # One that is renamed while the folder is listed stands there under both names, the closed one last.
+        self._tails = {one.name: self._tails.get(one.name, _Tail(one)) for one in found}
+        for journal in found:
+            tail = self._tails[journal.name]
+            tail.journal = journal
+            self._read_journal(tail)
+
+    def _read_journal(self, tail: _Tail) -> None:
+        try:
+            rows, tail.offset = read_rows(tail.journal.path, tail.offset, skip=_SKIPPED)
+        except FileNotFoundError:
+            return  # closed or sealed this moment: the next poll finds it under its other name, or its part
+        for row in rows:
+            if not tail.closed:
+                self._take(tail, row)
+
+    def _take(self, tail: _Tail, row: Row) -> None:
+        match row["row"]:
+            case "start":
+                tail.trials.add(row["trial"])
+            case "end":
+                tail.trials.discard(row["trial"])
+                self._end(row)
+            case "interrupted":
+                tail.trials.discard(row["trial"])
+            case "closed":
+                tail.closed = True
+
+    def _end(self, row: Row) -> None:
+        score = row.get("score") if row.get("metric") == self._metric else None
+        trial = np.array([row["trial"]], dtype="S")
+        state = np.array([_ENDED[Status(row["status"])]], dtype=np.int64)
+        self._tally.end(trial, state, _one(score), _one(row.get("seconds")))
+
+    def _read_parts(self) -> None:
+        names = {name for name in names_in(self._folder.trials) if name.endswith(".parquet")}
+        self._parts &= names
+        for name in sorted(names - self._parts):
+            try:
+                self._read_part(name)
+            except VanishedError:
+                continue  # compacted this moment: the next poll finds what it became
+            self._parts.add(name)
+
+    def _read_part(self, name: str) -> None:
+        for table in read_groups(describe(self._folder.trials / name), _PART):
+            same = pc.equal(table["metric"], self._metric).fill_null(False).to_numpy()
+            scores = np.where(same, floats(table["score"]), math.nan)
+            trials = np.array(table["trial"].to_pylist(), dtype="S")
+            self._tally.end(trials, ended_states(table), scores, floats(table["seconds"]))
+
+    def _progress(self) -> Progress:
+        writing = [tail for tail in self._tails.values() if tail.journal.cause is None and not tail.closed]
+        smallest = smallest_wins(self._metric)
+        counts = self._tally.counts([trial for tail in writing for trial in tail.trials])
+        left = self._tally.seconds_of_work(counts)
+        return Progress(
+            **_named(counts.sum(axis=0)),
+            families=tuple(_family(self._tally, name, counts, smallest) for name in self._tally.members),
+            metric=self._metric,
+            seconds=time.monotonic() - self._began,
+            seconds_left=left / len(writing) if writing and math.isfinite(left) else None,
+        )
+
+
+def _family(tally: Tally, name: str, counts: Integers, smallest: bool) -> FamilyProgress:
+    best = tally.best(name, counts, smallest=smallest)
+    return FamilyProgress(
+        name=name,
+        **_named(counts[tally.members[name]].sum(axis=0)),
+        best=best.mean if best else None,
+        configuration=best.configuration if best else "",
+        scored=best.scored if best else 0,
+        n=best.n if best else 0,
+    )
+
+
+def _one(value: float | None) -> Floats:
+    return np.array([math.nan if value is None else value])
+
+
+def _named(counts: Integers) -> dict[str, int]:
+    """Counts by the names of the states, and in all."""
+    return {"total": int(counts.sum()), **{state.name.lower(): int(counts[state]) for state in State}}
+
+
+def _metric_of(folder: ScanFolder) -> str:
+    return str(tomllib.loads(folder.scan_file.read_text(encoding="utf-8"))["selection"]["metric"])
