@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,19 +12,24 @@ from nnscan.errors import DataError, StoreError
 from nnscan.failure import Thrown, describe
 from nnscan.results.journal import Writer
 from nnscan.results.metric import best_epoch, smallest_wins
+from nnscan.training.place import TakenOverError
 from nnscan.trial import Status, Trial
 
-Metrics = Mapping[str, Any]
+Metrics = dict[str, Any]
+
+NOT_THE_TRIALS_FAULT = (StoreError, DataError, TakenOverError, KeyboardInterrupt)
 
 
 class Training(Protocol):
     """A trial being trained: by nnscan's own loop, or by a user's function."""
 
-    first_epoch: int
-    """Number of the first row: 0 where the untrained network is evaluated first."""
+    @property
+    def first_epoch(self) -> int:
+        """Number of the first row: 0 where the untrained network is evaluated first."""
+        ...
 
     def columns(self) -> Metrics:
-        """Return what the start row says of it: fingerprints."""
+        """Return what the end row says of it whatever comes: fingerprints, size."""
         ...
 
     def epochs(self) -> Iterator[Metrics]:
@@ -41,7 +46,7 @@ class Curve:
     """The epochs of an attempt as they come."""
 
     metric: str
-    first_epoch: int
+    first_epoch: int = 0
     scores: list[float] = field(default_factory=list)
     rows: list[Metrics] = field(default_factory=list)
 
@@ -57,17 +62,22 @@ class Curve:
         last = self.rows[-1] if self.rows else {}
         return any(not math.isfinite(value) for name, value in last.items() if name.endswith("loss"))
 
-    def columns(self) -> dict[str, Any]:
-        """Return what the end row says of the epochs; without a best one the metrics are those of the last."""
-        best = best_epoch(self.scores, smallest_wins(self.metric))
-        known = best is not None
+    def columns(self) -> Metrics:
+        """Return what the end row says of the epochs."""
+        best = self._best()
         return {
             "metric": self.metric,
-            "score": self.scores[best] if known else None,
-            "best_epoch": best + self.first_epoch if known else None,
+            "score": None if best is None else self.scores[best],
+            "best_epoch": None if best is None else best + self.first_epoch,
             "epochs_run": max(0, self.first_epoch + len(self.rows) - 1),
-            "metrics": dict(self.rows[best if known else -1]) if self.rows else {},
         }
+
+    def metrics(self) -> Metrics:
+        """Return the metrics of the last epoch where there is no best one: a retraining has no validation."""
+        return self.rows[-1] if self.rows and self._best() is None else {}
+
+    def _best(self) -> int | None:
+        return best_epoch(self.scores, smallest_wins(self.metric))
 
 
 @dataclass(frozen=True)
@@ -78,48 +88,49 @@ class Ending:
     thrown: Thrown | None = None
 
 
-def run(trial: Trial, attempt: int, writer: Writer, open_training: Callable[[], Training], metric: str) -> Ending:
-    """Make one attempt at `trial`, written by `writer`, and return how it ended.
+def run(trial: Trial, number: int, writer: Writer, open_training: Callable[[], Training], metric: str) -> Ending:
+    """Make the attempt `number` at `trial`, written by `writer`, and return how it ended.
 
     Raises
     ------
-    StoreError, DataError
+    StoreError, DataError, TakenOverError
         Where it is not the trial's fault: the attempt has no end row and is made again.
     """
     started = time.time()
-    training: Training | None = None
-    curve = Curve(metric, first_epoch=0)
+    writer.start(_start_row(trial, number, started))
+    curve = Curve(metric)
+    more: Metrics = {}
     try:
         training = open_training()
-        writer.start({**start_row(trial, attempt, started), **training.columns()})
+        more = training.columns()
         curve.first_epoch = training.first_epoch
-        more = _follow(trial, training, curve, writer)
+        more = {**more, **_follow(trial, training, curve, writer)}
         ending = Ending(Status.DIVERGED if curve.diverged else Status.COMPLETED)
-    except (StoreError, DataError, KeyboardInterrupt):
+    except NOT_THE_TRIALS_FAULT:
         writer.interrupted(trial.key)
         raise
     except Exception as error:  # whatever a model throws is a result
-        if training is None:
-            writer.start(start_row(trial, attempt, started))
-        more, ending = {}, Ending(Status.FAILED, describe(error))
-    writer.end({**_end_row(trial, attempt, ending), **curve.columns(), **more, **_times(started)})
+        ending = Ending(Status.FAILED, describe(error))
+    metrics = {**curve.metrics(), **more.pop("metrics", {})}
+    writer.end({**_end_row(trial, number, ending), **curve.columns(), **more, **_times(started), "metrics": metrics})
     return ending
 
 
 def _follow(trial: Trial, training: Training, curve: Curve, writer: Writer) -> Metrics:
+    """Write the epochs as they come; a diverged training is left, one that came to its end is finished."""
     for row in training.epochs():
         epoch = curve.add(row)
-        writer.epoch({"trial": trial.key, "epoch": epoch, "metrics": dict(row)})
+        writer.epoch({"trial": trial.key, "epoch": epoch, "metrics": row})
         if curve.diverged:
             return {}
     return training.finish()
 
 
-def start_row(trial: Trial, attempt: int, started: float) -> dict[str, Any]:
+def _start_row(trial: Trial, number: int, started: float) -> dict[str, Any]:
     """Return the start row: a journal tells all of a trial without any other file."""
     return {
         "trial": trial.key,
-        "attempt": attempt,
+        "attempt": number,
         "configuration": trial.configuration,
         "families": list(trial.families),
         "kind": trial.kind.value,
@@ -131,11 +142,11 @@ def start_row(trial: Trial, attempt: int, started: float) -> dict[str, Any]:
     }
 
 
-def _end_row(trial: Trial, attempt: int, ending: Ending) -> dict[str, Any]:
+def _end_row(trial: Trial, number: int, ending: Ending) -> dict[str, Any]:
     thrown = ending.thrown
     return {
         "trial": trial.key,
-        "attempt": attempt,
+        "attempt": number,
         "status": ending.status.value,
         "failure": thrown.failure.value if thrown else "",
         "error": thrown.error if thrown else "",

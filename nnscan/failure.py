@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from nnscan.trial import Failure
 
+TRIES = 3
+"""How often a trial is tried when its worker dies in it."""
+
 FAILURES_IN_A_ROW = 5
 """So many failures in a row in a worker, all the same, stop the scan: the fault lies in the code and not in a point of the grid."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnscan.bundles import Bundles
+from nnscan.errors import NnscanError
 from nnscan.launchers import BundleOutcome
 
 
@@ -36,8 +37,12 @@ class InlineSubmission:
         from nnscan.worker import run_bundle  # imports torch
 
         for bundle in self.bundles:
-            run_bundle(self.launcher.folder, self.launcher.code, bundle)
-            yield BundleOutcome(bundle)
+            try:
+                run_bundle(self.launcher.folder, self.launcher.code, bundle)
+            except NnscanError as error:
+                yield BundleOutcome(bundle, str(error))
+            else:
+                yield BundleOutcome(bundle)
 
     def cancel(self) -> None:
         """Leave nothing behind: what ran in this process has ended with the iteration."""

@@ -56,7 +56,7 @@ class RayLauncher:
 
     def __init__(self, folder: Path, code: Path, options: RayOptions) -> None:
         # Paths of sockets below it must stay under 107 characters, so not in the scan folder.
-        self._ray_folder = Path(tempfile.mkdtemp(prefix="nnscan-ray-", dir="/tmp"))  # noqa: S108
+        self._ray_folder = Path(tempfile.mkdtemp(prefix="nnscan-ray-", dir="/tmp"))
         self._log = folder / "logs" / "ray.log"
         self._log.parent.mkdir(parents=True, exist_ok=True)
         self._driver = self._start(code, {} if options.address else _LOOPBACK)

@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ class BundleTrainable(Trainable):  # type: ignore[misc]
             run_bundle(Path(self._config["folder"]), Path(self._config["code"]), Bundle(**self._config["bundle"]))
         except NnscanError as error:
             return {"done": True, "error": str(error)}
+        except Exception:
+            return {"done": True, "error": traceback.format_exc()}
         return {"done": True, "error": ""}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -1,0 +1,215 @@
+"""A launch: what a scan still lacks is found, handed to a launcher, watched, and told.
+
+The grid is desired state, so the same call starts a scan, resumes it, retries what failed and extends it.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from nnscan import fingerprints, launch_folder
+from nnscan.bundles import Bundles
+from nnscan.errors import LauncherError, NnscanError
+from nnscan.launch_folder import Launch
+from nnscan.launch_options import FailedTrial, LaunchOptions, Outcome
+from nnscan.plan import Plan, expand
+from nnscan.provenance import command_line, provenance
+from nnscan.reconcile import COLUMNS, FINGERPRINTS, ToDo, one_trial, refuse_changed, still_to_do
+from nnscan.results import store
+from nnscan.results.compaction import compact
+from nnscan.results.folder import ScanFolder, write_atomically
+from nnscan.results.journal import Cause
+from nnscan.results.lock import hold
+from nnscan.results.progress import Follower, Progress
+from nnscan.running import Show, launcher_for, run, shown
+from nnscan.scan import Scan
+from nnscan.trial import Status, Trial
+
+SHOWN_FAILURES = 3
+KEY_DIGITS = 16
+
+
+def quiet(progress: Progress) -> None:
+    """Show nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What is to be run, where its results lie, how it runs, and to whom it is shown."""
+
+    scan: Scan
+    folder: ScanFolder
+    options: LaunchOptions
+    show: Show = quiet
+
+
+def launch(scan: Scan, folder: ScanFolder, options: LaunchOptions | None = None, show: Show = quiet) -> Outcome:
+    """Train every trial of `scan` that `folder` has no result of.
+
+    Returns
+    -------
+    Outcome
+        How it ended; Ctrl-C, and the death of Ray, are outcomes too.
+
+    Raises
+    ------
+    ScanError, DataError, BusyError
+        Where nothing was started: because of options, data, or another launch.
+    StoreError
+        Where the scan folder cannot be read or written.
+    """
+    order = Order(scan=scan, folder=folder, options=options or LaunchOptions(), show=show)
+    plan = expand(scan)
+    with held(order):
+        _settle(order, plan)
+        to_do = _to_do(order, plan)
+        wanted = to_do.first(order.options.limit)
+        trials = plan.trials(wanted, to_do.attempts)
+        return train(order, Work(plan, trials, len(wanted), Follower(folder)))
+
+
+@contextmanager
+def held(order: Order) -> Iterator[None]:
+    """Hold the scan folder, made where it is missing; one that was made for nothing is removed."""
+    path = order.folder.path
+    new = not path.exists()
+    path.mkdir(parents=True, exist_ok=True)
+    with hold(order.folder, command_line(), wait=order.options.wait):
+        try:
+            order.folder.stop.unlink(missing_ok=True)
+            yield
+        except NnscanError as error:
+            if new and error.exit_code == 2:
+                shutil.rmtree(path, ignore_errors=True)
+            raise
+
+
+def _settle(order: Order, plan: Plan) -> None:
+    """Bring the scan folder into order: dead writers closed, tables wide enough and compact, the plan written.
+
+    We hold the lock, so whoever wrote before is dead; and its launch with it, which is no fault of its trials.
+    """
+    store.close_journals(order.folder, lambda _: True, Cause.INTERRUPTED)
+    store.widen(order.folder, plan.schemas())
+    compact(order.folder)
+    write_atomically(order.folder.scan_file, order.scan.toml().encode())
+    plan.write(order.folder)
+
+
+def _to_do(order: Order, plan: Plan) -> ToDo:
+    if order.options.trial:
+        return one_trial(plan.keys(), order.options.trial)
+    trials = store.read_trials(order.folder, list(COLUMNS))
+    return still_to_do(plan.keys(), trials, retry_failed=order.options.retry_failed)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Trials to run now."""
+
+    plan: Plan
+    """Of the scan."""
+    trials: Iterable[Trial]
+    count: int
+    follower: Follower
+    """Follows what the user shall see: the whole scan, or the retrainings."""
+
+
+def train(order: Order, work: Work) -> Outcome:
+    """Run trials in the scan folder that the caller holds, and return how that ended. Retrainings take this road too."""
+    started = time.monotonic()
+    launch = _launch(order)
+    ending = _run(order, launch, work) if work.count else _Ending()
+    compact(order.folder)
+    return Outcome(
+        folder=order.folder,
+        launched=work.count,
+        progress=work.follower.poll(),
+        failures=_failures(order, launch),
+        stopped=_stopped(order.folder),
+        interrupted=ending.interrupted,
+        error=ending.error,
+        seconds=time.monotonic() - started,
+    )
+
+
+@dataclass(frozen=True)
+class _Ending:
+    interrupted: bool = False
+    error: str = ""
+
+
+def _run(order: Order, launch: Launch, work: Work) -> _Ending:
+    options = order.options
+    with launcher_for(order.folder, launch, options.workers) as launcher:  # starts while the data are looked at
+        launch = replace(launch, accepted=_check_fingerprints(order, work.plan))
+        launch_folder.write(order.folder, launch, work.trials)
+        workers = 1 if options.cluster == "inline" else options.workers
+        try:
+            with shown(work.follower, order.show):
+                run(launcher, Bundles(launch.name, work.count, workers), order.folder)
+        except KeyboardInterrupt:
+            return _Ending(interrupted=True)
+        except LauncherError as error:
+            return _Ending(error=str(error))
+    return _Ending()
+
+
+def _launch(order: Order) -> Launch:
+    scan, options = order.scan, order.options
+    resources = scan.resources
+    return Launch(
+        name=launch_folder.new_name(),
+        scan=scan.name,
+        metric=scan.metric,
+        code=str(Path.cwd()),
+        data_root=str(scan.data_root or Path.cwd()),
+        cpus_per_trial=resources.cpus_per_trial,
+        gpus_per_trial=resources.gpus_per_trial,
+        checkpoint_minutes=resources.checkpoint_minutes,
+        checkpoint_epochs=resources.checkpoint_epochs,
+        cluster=options.cluster,
+        address=options.address,
+        provenance=provenance(),
+    )
+
+
+def _check_fingerprints(order: Order, plan: Plan) -> tuple[str, ...]:
+    """Return the older fingerprints that were accepted beside those of now; refuse what was not.
+
+    Results of points that are no longer in the grid are not looked at.
+    """
+    trials = store.read_trials(order.folder, ["trial", *FINGERPRINTS])
+    trials = trials.filter(pc.is_in(trials["trial"], value_set=plan.keys()))
+    accepted = {old for launch in launch_folder.read_all(order.folder) for old in launch.accepted}
+    if order.options.accept_changed:
+        accepted |= {str(value) for name in FINGERPRINTS for value in pc.unique(trials[name]).to_pylist()}
+    refuse_changed(trials, fingerprints.present(order.scan, order.folder.cache, order.options.download), accepted)
+    return tuple(sorted(accepted))
+
+
+def _failures(order: Order, launch: Launch) -> tuple[FailedTrial, ...]:
+    """Return the first trials that failed in `launch`."""
+    trials = store.read_trials(order.folder, ["trial", "status", "error", "traceback", "launch"])
+    failed = pc.and_(pc.equal(trials["launch"], launch.name), pc.equal(trials["status"], Status.FAILED.value))
+    return tuple(_failed(order, row) for row in trials.filter(failed).slice(0, SHOWN_FAILURES).to_pylist())
+
+
+def _failed(order: Order, row: Mapping[str, str]) -> FailedTrial:
+    scan = shlex.quote(str(order.folder.scan_file))
+    command = f"nnscan launch {scan} --cluster inline --trial {row['trial'][:KEY_DIGITS]}"
+    return FailedTrial(key=row["trial"], error=row["error"], traceback=row["traceback"], command=command)
+
+
+def _stopped(folder: ScanFolder) -> str:
+    with suppress(FileNotFoundError):
+        return folder.stop.read_text(encoding="utf-8").strip()
+    return ""

@@ -1,0 +1,98 @@
+"""The grid is desired state: what of it the store lacks, and whether the store was made with the same data and code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nnscan.errors import DataError, Problem, ScanError
+from nnscan.failure import TRIES
+from nnscan.trial import Failure, Status
+
+COLUMNS = ("trial", "status", "failure", "attempt")
+"""What `still_to_do` reads of the table of trials."""
+
+FINGERPRINTS = ("data_fingerprint", "code_fingerprint", "numerics")
+
+
+@dataclass(frozen=True)
+class ToDo:
+    """The keys of a plan, each once, and which of them are to be run."""
+
+    keys: pa.Array
+    """In the order of the plan."""
+    wanted: npt.NDArray[np.bool_]
+    done: int
+    """Trials that completed or diverged."""
+    failed: int
+    """Trials that failed and are left so."""
+    attempts: Mapping[str, int]
+    """Attempts that counted against the limit, of wanted trials whose worker died in them."""
+
+    def first(self, limit: int) -> pa.Array:
+        """Return the keys that are wanted, at most `limit` of them; 0: all."""
+        wanted = self.keys.filter(pa.array(self.wanted))
+        return wanted.slice(0, limit) if limit else wanted
+
+
+def one_trial(keys: pa.Array, prefix: str) -> ToDo:
+    """Return the one of `keys` that begins with `prefix`, wanted whatever became of it; ScanError where it is not one."""
+    wanted = np.asarray(pc.starts_with(keys, prefix))
+    if (count := int(wanted.sum())) != 1:
+        found = f"{count} trials of the scan begin so" if count else "no trial of the scan begins so"
+        raise ScanError("options", [Problem("--trial", f"found {prefix!r}; {found}. `nnscan summarize` shows keys.")])
+    return ToDo(keys, wanted, 0, 0, {})
+
+
+def still_to_do(keys: pa.Array, trials: pa.Table, *, retry_failed: bool) -> ToDo:
+    """Return which of `keys` have no result, or one that is to be had again.
+
+    Parameters
+    ----------
+    keys : pa.Array
+        Keys of trials, each once.
+    trials : pa.Table
+        One row a trial, with `COLUMNS`.
+    retry_failed : bool
+        Whether failed trials are wanted, their attempts forgotten.
+    """
+    rows = pc.index_in(keys, value_set=trials["trial"].combine_chunks())
+    status, failure, attempt = (trials[name].take(rows) for name in COLUMNS[1:])
+    failed = _equal(status, Status.FAILED)
+    lost = failed & _equal(failure, Failure.LOST) & (attempt.fill_null(0).to_numpy() < TRIES)
+    wanted = np.asarray(rows.is_null()) | lost | (failed & retry_failed)
+    tried = lost & (not retry_failed)
+    attempts = dict(zip(keys.filter(tried).to_pylist(), attempt.filter(tried).to_pylist(), strict=True))
+    return ToDo(keys, wanted, int((~failed & ~wanted).sum()), int((failed & ~wanted).sum()), attempts)
+
+
+def _equal(column: pa.ChunkedArray, value: str) -> npt.NDArray[np.bool_]:
+    return np.asarray(pc.equal(column, value).fill_null(False))
+
+
+def refuse_changed(trials: pa.Table, present: Mapping[str, Iterable[str]], accepted: Iterable[str]) -> None:
+    """Raise DataError where results were made with other data, code or numerics than `present`.
+
+    Parameters
+    ----------
+    trials : pa.Table
+        Trials of the plan that ended, with the columns `FINGERPRINTS`.
+    present : mapping
+        The fingerprints of now, by column.
+    accepted : iterable of str
+        Older ones that the user accepted.
+    """
+    known = set(accepted)
+    for column, now in present.items():
+        stored = {str(value) for value in pc.unique(trials[column]).to_pylist() if value not in (None, "")}
+        if strange := sorted(stored - set(now) - known):
+            raise DataError(
+                f"{column.replace('_', ' ')}: results of this scan were made with {', '.join(strange)};"
+                f" now it is {', '.join(sorted(now)) or 'none'}. Either the change is meant to start anew: --scan-dir with a"
+                " new folder, or another `name` in the scan file. Or it changes no result: --accept-changed."
+            )

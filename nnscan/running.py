@@ -1,0 +1,108 @@
+"""Trials are handed to a launcher and watched until they ended; the same for a scan and for retrainings."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from nnscan.bundles import Bundles
+from nnscan.errors import LauncherError
+from nnscan.launch_folder import Launch
+from nnscan.launchers import Launcher, Submission
+from nnscan.launchers.inline import InlineLauncher
+from nnscan.results.folder import ScanFolder
+from nnscan.results.journal import Cause
+from nnscan.results.progress import Follower, Progress
+from nnscan.results.store import close_journals
+
+Show = Callable[[Progress], None]
+
+POLL_SECONDS = 0.25
+
+
+@contextmanager
+def launcher_for(folder: ScanFolder, launch: Launch, workers: int) -> Iterator[Launcher]:
+    """Give the launcher that `launch` names, and end its processes afterwards."""
+    if launch.cluster == "inline":
+        yield InlineLauncher(folder.path, Path(launch.code))
+        return
+    from nnscan.launchers.ray import RayLauncher, RayOptions  # psutil
+
+    options = RayOptions(
+        address=launch.address,
+        workers=workers,
+        cpus_per_trial=launch.cpus_per_trial,
+        gpus_per_trial=launch.gpus_per_trial,
+    )
+    launcher = RayLauncher(folder.path, Path(launch.code), options)
+    try:
+        yield launcher
+    finally:
+        launcher.close()
+
+
+def run(launcher: Launcher, bundles: Bundles, folder: ScanFolder) -> None:
+    """Run `bundles` to their end; journals that nobody writes any more are closed then.
+
+    Raises
+    ------
+    LauncherError
+        Where the back-end fails, or a worker cannot go on: what it said.
+    KeyboardInterrupt
+        Ctrl-C or SIGTERM; no worker is left.
+    """
+    submission = launcher.submit(bundles)
+    cause = Cause.INTERRUPTED
+    try:
+        with _terminated_as_interrupted():
+            _follow(submission)
+        cause = Cause.LOST
+    finally:
+        submission.cancel()
+        close_journals(folder, lambda _: True, cause)
+
+
+def _follow(submission: Submission) -> None:
+    for outcome in submission:
+        if outcome.error:
+            raise LauncherError(outcome.error)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM end a launch as Ctrl-C does; signals are the main thread's alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def shown(follower: Follower, show: Show) -> Iterator[None]:
+    """Call `show` with how far the scan is, a few times a second and once at the end."""
+    ended = threading.Event()
+
+    def poll() -> None:
+        while not ended.wait(POLL_SECONDS):
+            show(follower.poll())
+
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        show(follower.poll())

@@ -1,0 +1,191 @@
+"""nnscan's own training of a trial, from its checkpoint or from the start to its last epoch, its test and its model."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nnscan.data.dataset import Dataset, load
+from nnscan.dotted import code_fingerprint
+from nnscan.identity import NUMERICS, canonical_json
+from nnscan.models.folder import ModelCard, predictions_table, save_model
+from nnscan.training import checkpoint, early_stopping, loop
+from nnscan.training.place import Place
+from nnscan.training.state import TrainingState, begin
+from nnscan.training.trial_data import TrialData, shared_by
+from nnscan.trial import Kind, Trial
+
+Metrics = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class NetworkTraining:
+    """A network being trained for a trial."""
+
+    trial: Trial
+    place: Place
+    data: TrialData
+    state: TrainingState
+    rows: list[Metrics]
+    """Of the epochs so far; of a resumed attempt those of its checkpoint."""
+
+    @property
+    def first_epoch(self) -> int:
+        """A trial's first row is epoch 0, before any training; a retraining has nothing to be evaluated on then."""
+        return 0 if self.trial.kind is Kind.TRIAL else 1
+
+    @classmethod
+    def open(cls, trial: Trial, place: Place) -> NetworkTraining:
+        """Return the training of `trial` as its newest checkpoint left it, or before its first step."""
+        torch.set_num_threads(place.launch.cpus_per_trial)
+        data = _trial_data(trial, place)
+        found = checkpoint.load_newest(place.folder.checkpoints, trial.key, fingerprint=_fingerprint(trial, data))
+        for reason in found.passed_over:
+            print(f"passed over a checkpoint: {reason}", flush=True)  # into the worker's log
+        if found.checkpoint is None:
+            return cls(trial, place, data, begin(trial, data), [])
+        return cls(trial, place, data, checkpoint.restore(found.checkpoint, trial, data), found.checkpoint.rows)
+
+    def columns(self) -> Metrics:
+        """Return what data and code were, and how large the network is."""
+        return {
+            "data_fingerprint": self.data.dataset.fingerprint,
+            "code_fingerprint": code_fingerprint(self.trial.settings),
+            "parameters": sum(parameter.numel() for parameter in self.state.model.parameters()),
+        }
+
+    def epochs(self) -> Iterator[Metrics]:
+        """Yield the metrics of each epoch, those of the checkpoint first; checkpoints are saved as the launch asks."""
+        yield from list(self.rows)
+        if not self.rows and self.trial.kind is Kind.TRIAL:
+            yield self._add(loop.first_row(self.state, self.data))
+        timer = Timer(self.place.launch.checkpoint_minutes * 60)
+        while self.state.epoch < self.trial.epochs and not early_stopping.stop(self.rows, self.trial):
+            yield self._add(self._next_epoch(timer))
+            if self._epochs_are_due():
+                self._save()
+
+    def finish(self) -> Metrics:
+        """Test a retraining and leave its model; leave the weights that a trial was asked to keep."""
+        more: Metrics = {}
+        if self.trial.kind is Kind.RETRAINING:
+            more = self._test_and_save()
+        elif self.state.best is not None:
+            self.state.model.load_state_dict(self.state.best)
+            save_model(self.place.folder.kept / self.trial.key, self.state.model, self._card({}))
+        checkpoint.remove(self.place.folder.checkpoints, self.trial.key)
+        return more
+
+    def _add(self, row: Metrics) -> Metrics:
+        self.rows.append(row)
+        if self.trial.settings["training"]["keep"] == "best" and self.trial.kind is Kind.TRIAL:
+            loop.keep_best(self.state, self.rows, self.place.launch.metric)
+        return row
+
+    def _next_epoch(self, timer: Timer) -> Metrics:
+        row = None
+        while row is None:
+            row = loop.train_epoch(self.state, self.data, timer.is_due)
+            if row is None:
+                self._save()
+                timer.restart()
+        return row
+
+    def _epochs_are_due(self) -> bool:
+        every = self.place.launch.checkpoint_epochs
+        return bool(every) and self.state.epoch % every == 0 and self.state.epoch < self.trial.epochs
+
+    def _save(self) -> None:
+        self.place.check()
+        folder, fingerprint = self.place.folder.checkpoints, _fingerprint(self.trial, self.data)
+        checkpoint.save(folder, self.place.writer, self.state, self.rows, fingerprint=fingerprint)
+
+    def _test_and_save(self) -> Metrics:
+        evaluation, found = loop.test(self.state, self.data)
+        metrics = evaluation.metrics("test")
+        dataset = self.data.dataset
+        predictions = predictions_table(found, dataset.test_labels, dataset.classes)
+        for family in self.trial.families:
+            save_model(self.place.folder.models / family, self.state.model, self._card(metrics), predictions)
+        return {**metrics, "metrics": self.rows[-1]}
+
+    def _card(self, test: Metrics) -> ModelCard:
+        images = self.data.images
+        return ModelCard(
+            settings=self.trial.settings,
+            configuration=self.trial.configuration,
+            input_shape=self.data.input_shape,
+            input_type=str(images.dtype).removeprefix("torch."),
+            classes=self.data.dataset.classes,
+            normalization=self.data.normalization,
+            provenance={
+                **self.place.launch.provenance,
+                "trial": self.trial.key,
+                "numerics": NUMERICS,
+                **self.columns(),
+            },
+            results={"epochs": self.state.epoch, "last_epoch": self.rows[-1], **test},
+        )
+
+
+@dataclass
+class Timer:
+    """Says when so many seconds have passed; 0 is never."""
+
+    seconds: float
+    started: float = field(default_factory=time.monotonic)
+
+    def is_due(self) -> bool:
+        """Return whether they have."""
+        return bool(self.seconds) and time.monotonic() - self.started >= self.seconds
+
+    def restart(self) -> None:
+        """Begin anew."""
+        self.started = time.monotonic()
+
+
+def _fingerprint(trial: Trial, data: TrialData) -> str:
+    return f"{data.dataset.fingerprint} {code_fingerprint(trial.settings)}"
+
+
+def _trial_data(trial: Trial, place: Place) -> TrialData:
+    dataset = _dataset(
+        canonical_json(trial.settings["data"]),
+        place.data_root,
+        place.folder.cache,
+        trial.settings["training"]["seed"],
+        trial.replicate,
+    )
+    return _prepared.of(dataset, trial, place.device)
+
+
+@lru_cache(maxsize=2)
+def _dataset(settings: str, root: Path, cache: Path, seed: int, replicate: int) -> Dataset:
+    """Return the data set, looked up once a process: listing an image folder takes a while."""
+    return load(json.loads(settings), root=root, cache=cache, seed=seed, replicate=replicate)
+
+
+class _Prepared:
+    """The data of the last trial: the configurations of a fold come one after another or not at all, and share them."""
+
+    def __init__(self) -> None:
+        self._key: tuple[object, ...] = ()
+        self._data: TrialData | None = None
+
+    def of(self, dataset: Dataset, trial: Trial, device: str) -> TrialData:
+        """Return the data of `trial`, kept from the trial before where they are the same."""
+        key = (dataset.fingerprint, device, *shared_by(trial))
+        if self._data is None or key != self._key:
+            self._data = None  # before the next is made: two may not fit
+            self._key, self._data = key, TrialData.of(dataset, trial, device)
+        return self._data
+
+
+_prepared = _Prepared()

@@ -1,0 +1,60 @@
+"""Where a trial is trained: what its launch and its worker decide, none of which changes what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnscan.errors import LauncherError
+from nnscan.launch_folder import Launch
+from nnscan.results.folder import ScanFolder
+
+
+class TakenOverError(Exception):
+    """Another writer has taken the bundle over: this one ends without a word."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a trial is trained."""
+
+    folder: ScanFolder
+    launch: Launch
+    device: str
+    """`cpu`, `cuda` or `mps`."""
+    writer: str
+    """Name of the worker's journal: part of the names of its checkpoints."""
+    closed: Callable[[], bool]
+    """Whether another has taken the bundle over."""
+
+    @property
+    def data_root(self) -> Path:
+        """Folder below which data are looked for."""
+        return Path(self.launch.data_root)
+
+    def check(self) -> None:
+        """Raise TakenOverError where another has taken the bundle over."""
+        if self.closed():
+            raise TakenOverError
+
+
+def choose_device(gpus_per_trial: float) -> str:
+    """Return the device of a trial: the CPU unless GPUs were asked for.
+
+    Raises
+    ------
+    LauncherError
+        Where GPUs were asked for and torch sees none.
+    """
+    if not gpus_per_trial:
+        return "cpu"
+    import torch  # 2 s that a user's function without torch need not pay
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if torch.backends.mps.is_available():
+        return "mps"
+    raise LauncherError(
+        f"resources.gpus_per_trial = {gpus_per_trial:g}, and torch sees no GPU here. Set it to 0, or look at nnscan doctor."
+    )
