@@ -71,7 +71,8 @@ class Grid:
     family: str
 
     groups: tuple[tuple[Axis, ...], ...]
-    """The axes, in file order; those of a group vary together (`zip`). The last varies fastest."""
+    """The axes in file order, where TOML puts all keys of a table where the table first comes; those of a group vary
+    together (`zip`). The last varies fastest."""
 
     naming: tuple[int, ...]
     """Positions of the groups that choose a branch."""

@@ -81,15 +81,14 @@ class Plan:
     def write(self, folder: ScanFolder) -> None:
         """Write `plan.parquet`."""
         sink = pa.BufferOutputStream()
-        pq.write_table(
-            self.table,
-            sink,
-            compression="zstd",
-            row_group_size=65_536,
-            # Settings stand once each: a dictionary above 1 MB (the default) would be given up for plain text.
-            use_dictionary=["configuration", "family", "settings"],
-            dictionary_pagesize_limit=2**28,
-        )
+        # A dictionary above 1 MB (the default) would be given up for plain text, and so would one that changes within
+        # a row group: so a group a batch, whose settings then stand once each.
+        columns = ["configuration", "family", "settings"]
+        with pq.ParquetWriter(
+            sink, self.table.schema, compression="zstd", use_dictionary=columns, dictionary_pagesize_limit=2**28
+        ) as writer:
+            for batch in self.table.to_batches():
+                writer.write_batch(batch)
         try:
             write_atomically(folder.plan, sink.getvalue())
         except OSError as error:
