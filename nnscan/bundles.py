@@ -48,7 +48,7 @@ class Bundles:
             bundle = self.after(bundle.stop)
 
     def after(self, start: int) -> Bundle | None:
-        """Return the bundle that begins with trial `start`, a third of the fair share of what is left; None at the end."""
+        """Return the bundle from trial `start` on: a third of the fair share of what is left; None at the end."""
         left = self.trials - start
         if left <= 0:
             return None

@@ -12,7 +12,7 @@ TRIES = 3
 """How often a trial is tried when its worker dies in it."""
 
 FAILURES_IN_A_ROW = 5
-"""So many failures in a row in a worker, all the same, stop the scan: the fault lies in the code and not in a point of the grid."""
+"""So many failures in a row in a worker, all the same, stop the scan: the fault lies in the code, not in the grid."""
 
 
 @dataclass(frozen=True)

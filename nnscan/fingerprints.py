@@ -35,7 +35,7 @@ def of_code(scan: Scan) -> set[str]:
 
 
 def of_data(scan: Scan, cache: Path, download: bool, progress: DataProgress) -> set[str]:
-    """Return the fingerprints of the data that `scan` names, decoded now where the cache lacks them, and check the folds.
+    """Return the fingerprints of the data that `scan` names, decoded now where the cache lacks them; checks the folds.
 
     A user's own data function is not called: what it returns may depend on the replicate, and its source is told by
     `of_code`.

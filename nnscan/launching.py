@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -49,6 +49,8 @@ class Order:
     folder: ScanFolder
     options: LaunchOptions
     show: Show = quiet
+    code: Path = field(default_factory=Path.cwd)
+    """Folder that users' modules are imported from."""
 
 
 def launch(scan: Scan, folder: ScanFolder, options: LaunchOptions | None = None, show: Show = quiet) -> Outcome:
@@ -66,6 +68,7 @@ def launch(scan: Scan, folder: ScanFolder, options: LaunchOptions | None = None,
     StoreError
         Where the scan folder cannot be read or written.
     """
+    folder = ScanFolder(folder.path.absolute())  # workers may start elsewhere
     order = Order(scan=scan, folder=folder, options=options or LaunchOptions(), show=show)
     plan = expand(scan)
     with held(order):
@@ -124,7 +127,7 @@ class Work:
 
 
 def train(order: Order, work: Work) -> Outcome:
-    """Run trials in the scan folder that the caller holds, and return how that ended. Retrainings take this road too."""
+    """Run trials in the scan folder, which the caller holds, and return how that ended; retrainings, too."""
     started = time.monotonic()
     launch = _launch(order)
     ending = _run(order, launch, work) if work.count else _Ending()
@@ -170,7 +173,7 @@ def _launch(order: Order) -> Launch:
         name=launch_folder.new_name(),
         scan=scan.name,
         metric=scan.metric,
-        code=str(Path.cwd()),
+        code=str(order.code),
         data_root=str(scan.data_root or Path.cwd()),
         cpus_per_trial=resources.cpus_per_trial,
         gpus_per_trial=resources.gpus_per_trial,

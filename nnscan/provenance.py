@@ -53,7 +53,8 @@ def code_changes() -> str:
 def _git(*arguments: str) -> str:
     with suppress(OSError, subprocess.SubprocessError):
         command = ["git", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=True).stdout.strip()
+        done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=True)  # noqa: S603
+        return done.stdout.strip()
     return ""
 
 

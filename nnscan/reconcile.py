@@ -41,7 +41,7 @@ class ToDo:
 
 
 def one_trial(keys: pa.Array, prefix: str) -> ToDo:
-    """Return the one of `keys` that begins with `prefix`, wanted whatever became of it; ScanError where it is not one."""
+    """Return the one of `keys` that begins with `prefix` as wanted, whatever became of it; else raise ScanError."""
     wanted = np.asarray(pc.starts_with(keys, prefix))
     if (count := int(wanted.sum())) != 1:
         found = f"{count} trials of the scan begin so" if count else "no trial of the scan begins so"
@@ -93,6 +93,6 @@ def refuse_changed(trials: pa.Table, present: Mapping[str, Iterable[str]], accep
         if strange := sorted(stored - set(now) - known):
             raise DataError(
                 f"{column.replace('_', ' ')}: results of this scan were made with {', '.join(strange)};"
-                f" now it is {', '.join(sorted(now)) or 'none'}. Either the change is meant to start anew: --scan-dir with a"
-                " new folder, or another `name` in the scan file. Or it changes no result: --accept-changed."
+                f" now it is {', '.join(sorted(now)) or 'none'}. Start anew: --scan-dir FOLDER, or another `name` in"
+                " the scan file; or, where the change moves no result, go on with --accept-changed."
             )

@@ -104,7 +104,7 @@ def _training(trial: Trial, place: Place) -> attempt.Training:
 
 
 @cache
-def _streak(launch: str) -> FailureStreak:
+def _streak(launch: str) -> FailureStreak:  # noqa: ARG001
     """Return the one of a launch: small bundles share a process, and so their failures add up."""
     return FailureStreak()
 

@@ -1,8 +1,8 @@
 """Bundles run as trials of Ray Tune, on a Ray started for them or on a cluster that runs.
 
-Ray lives in a process of its own (`ray_driver`), never in the launching one: whatever Ray hangs in, prints or dies of, the
-launch goes on to say so, and the launching process stays small. The driver ends when its standard input closes, so the death
-of the launching process ends Ray too.
+Ray lives in a process of its own (`ray_driver`), never in the launching one: whatever Ray hangs in, prints or dies of,
+the launch goes on to say so, and the launching process stays small. The driver ends when its standard input closes, so
+the death of the launching process ends Ray too.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class RayLauncher:
                 text=True,
                 cwd=code,
                 env={**os.environ, **_QUIET, **network},
-                start_new_session=True,  # Ctrl-C is the launching process's to handle; and `close` finds all by the session
+                start_new_session=True,  # Ctrl-C is not for it; and `close` finds all that it started by its session
             )
 
     def _say(self, message: dict[str, Any]) -> None:
@@ -104,8 +104,8 @@ class RayLauncher:
                 raise LauncherError(f"{event['message']} The log is {self._log}.")
             yield event
         raise LauncherError(
-            f"The process that drives Ray died (exit status {self._driver.wait()}). Everything that had finished is kept."
-            f" The log is {self._log}."
+            f"The process that drives Ray died (exit status {self._driver.wait()}). Everything that had finished is"
+            f" kept. The log is {self._log}."
         )
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """The process that drives Ray: `python -m nnscan.launchers.ray_driver`, started by `RayLauncher`.
 
-It reads two JSON lines, what Ray it shall have and which bundles, and answers with JSON lines: an event a bundle, then the end.
-When its standard input closes it ends Ray and itself.
+It reads two JSON lines, what Ray it shall have and which bundles, and answers with JSON lines: an event a bundle, then
+the end. When its standard input closes it ends Ray and itself.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import ray
 from ray import tune
 
 from nnscan.bundles import Bundles
+from nnscan.cpus import usable_cpus
 from nnscan.launchers.ray_search import EVENTS, STARTS_IN_VAIN, Cutter, Deaths, folder_name
 from nnscan.launchers.ray_worker import BundleTrainable
 
@@ -61,17 +62,12 @@ def _failed(error: Exception) -> dict[str, Any]:
 
 
 def _start_ray(request: Mapping[str, Any]) -> None:
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if request["address"]:
-        quiet.pop("include_dashboard")
         ray.init(address=request["address"], **quiet)
     else:
-        cpus = request["workers"] * request["cpus_per_trial"] or _usable_cpus()
-        ray.init(num_cpus=cpus, _temp_dir=request["ray_folder"], **quiet)
-
-
-def _usable_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cpus = request["workers"] * request["cpus_per_trial"] or usable_cpus()
+        ray.init(num_cpus=cpus, include_dashboard=False, _temp_dir=request["ray_folder"], **quiet)
 
 
 def _fit(request: Mapping[str, Any], bundles: Bundles) -> None:
@@ -91,6 +87,7 @@ def _fit(request: Mapping[str, Any], bundles: Bundles) -> None:
             name="tune",
             storage_path=request["storage"],
             verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             # A death costs its trial one of three attempts, so this is the most that can come of it.
             failure_config=tune.FailureConfig(max_failures=3 * bundles.trials + STARTS_IN_VAIN),
             callbacks=[Deaths(Path(request["folder"]))],
@@ -102,7 +99,7 @@ def _fit(request: Mapping[str, Any], bundles: Bundles) -> None:
 def _workers(request: Mapping[str, Any]) -> int:
     if request["workers"]:
         return int(request["workers"])
-    have = ray.cluster_resources()
+    have = dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
     by_cpu = have.get("CPU", 0) // request["cpus_per_trial"]
     by_gpu = have.get("GPU", 0) // request["gpus_per_trial"] if request["gpus_per_trial"] else by_cpu
     if min(by_cpu, by_gpu) < 1:

@@ -28,7 +28,7 @@ class BundleTrainable(Trainable):  # type: ignore[misc]
         threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
 
     def step(self) -> dict[str, Any]:
-        """Run the bundle; an error that is not a trial's is told, because raising costs the process and a repetition."""
+        """Run the bundle; an error that is not a trial's is told: raising would repeat the bundle in a new process."""
         from nnscan.worker import run_bundle  # imports torch, in the worker alone
 
         try:
@@ -58,7 +58,7 @@ def _print_to(log: Path) -> None:
 
 
 def _end_with_parent(parent: int) -> None:
-    """End this process when Ray's daemon above it is gone: with a killed raylet workers live on (measured with 2.60)."""
+    """End this process when the raylet above it is gone: by themselves workers live on (measured with 2.60)."""
     while os.getppid() == parent:
         time.sleep(PARENT_SECONDS)
     os._exit(1)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from nnscan.data.batches import resident
 from nnscan.data.dataset import Dataset, load
 from nnscan.dotted import code_fingerprint
 from nnscan.identity import NUMERICS, canonical_json
@@ -156,36 +158,32 @@ def _fingerprint(trial: Trial, data: TrialData) -> str:
 
 
 def _trial_data(trial: Trial, place: Place) -> TrialData:
+    """Return the data of `trial`, kept for the next one with the same: normalisation is a pass over all images."""
     dataset = _dataset(
         canonical_json(trial.settings["data"]),
         place.data_root,
         place.folder.cache,
         trial.settings["training"]["seed"],
         trial.replicate,
+        place.device,
     )
-    return _prepared.of(dataset, trial, place.device)
+    key = canonical_json([dataset.fingerprint, place.device, *shared_by(trial)])
+    if key not in _kept:
+        _kept[key] = TrialData.of(dataset, trial, place.device)
+    _kept.move_to_end(key)
+    if len(_kept) > KEPT:
+        _kept.popitem(last=False)
+    return _kept[key]
 
 
-@lru_cache(maxsize=2)
-def _dataset(settings: str, root: Path, cache: Path, seed: int, replicate: int) -> Dataset:
-    """Return the data set, looked up once a process: listing an image folder takes a while."""
-    return load(json.loads(settings), root=root, cache=cache, seed=seed, replicate=replicate)
+KEPT = 16
+"""Data of so many trials are kept: the folds of a configuration come one after another. All share the images."""
+
+_kept: OrderedDict[str, TrialData] = OrderedDict()
 
 
-class _Prepared:
-    """The data of the last trial: the configurations of a fold come one after another or not at all, and share them."""
-
-    def __init__(self) -> None:
-        self._key: tuple[object, ...] = ()
-        self._data: TrialData | None = None
-
-    def of(self, dataset: Dataset, trial: Trial, device: str) -> TrialData:
-        """Return the data of `trial`, kept from the trial before where they are the same."""
-        key = (dataset.fingerprint, device, *shared_by(trial))
-        if self._data is None or key != self._key:
-            self._data = None  # before the next is made: two may not fit
-            self._key, self._data = key, TrialData.of(dataset, trial, device)
-        return self._data
-
-
-_prepared = _Prepared()
+@lru_cache(maxsize=1)
+def _dataset(settings: str, root: Path, cache: Path, seed: int, replicate: int, device: str) -> Dataset:
+    """Return the data set, on the device where it fits; once a process: listing an image folder takes a while."""
+    dataset = load(json.loads(settings), root=root, cache=cache, seed=seed, replicate=replicate)
+    return replace(dataset, images=resident(dataset.images, device))

@@ -1,0 +1,130 @@
+"""What a launch would do, without doing it: no data, no lock, no file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nnscan import fingerprints
+from nnscan.bundles import Bundles
+from nnscan.cpus import usable_cpus
+from nnscan.errors import DataError, ScanError
+from nnscan.launch_options import LaunchOptions
+from nnscan.plan import Plan, expand
+from nnscan.reconcile import COLUMNS, ToDo, one_trial, still_to_do
+from nnscan.results import store
+from nnscan.results.folder import ScanFolder
+from nnscan.scan import Scan
+from nnscan.trial import Status
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilyEstimate:
+    """A family of a scan."""
+
+    name: str
+    axes: Mapping[str, Sequence[Any]]
+    """Options that vary, with their values, in the order of the scan file."""
+    configurations: int
+    trials: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a launch would do."""
+
+    families: tuple[FamilyEstimate, ...]
+    configurations: int
+    """A configuration in two families counts once."""
+    trials: int
+    done: int
+    """Completed or diverged."""
+    failed: int
+    """Failed, and left so."""
+    to_run: int
+    bundles: int
+    workers: int
+    seconds: float | None
+    """How long it takes, from what finished trials of this scan took; None where none has finished."""
+    data_found: bool
+    data_message: str
+    """What is missing and what to do; "" where nothing is."""
+
+
+def dry_run(scan: Scan, folder: ScanFolder, options: LaunchOptions) -> Estimate:
+    """Return what a launch of `scan` would do."""
+    plan = expand(scan)
+    to_do = _to_do(plan, folder, options)
+    wanted = to_do.first(options.limit)
+    workers = _workers(scan, options)
+    message = missing_data(scan)
+    return Estimate(
+        families=tuple(_family(plan, name) for name in scan.families),
+        configurations=pc.count_distinct(plan.table["configuration"]).as_py(),
+        trials=len(to_do.keys),
+        done=to_do.done,
+        failed=to_do.failed,
+        to_run=len(wanted),
+        bundles=sum(1 for _ in Bundles("", len(wanted), workers)),
+        workers=workers,
+        seconds=_seconds(plan, folder, wanted, workers),
+        data_found=not message,
+        data_message=message,
+    )
+
+
+def missing_data(scan: Scan) -> str:
+    """Return what data of `scan` are missing and what to do; "" where nothing is. Nothing is decoded."""
+    from nnscan.data.dataset import stamp  # torch
+
+    try:
+        for settings in fingerprints.data_settings(scan):
+            stamp(settings, scan.data_root)
+    except (DataError, ScanError) as error:
+        return str(error)
+    return ""
+
+
+def _to_do(plan: Plan, folder: ScanFolder, options: LaunchOptions) -> ToDo:
+    if options.trial:
+        return one_trial(plan.keys(), options.trial)
+    return still_to_do(plan.keys(), store.read_trials(folder, list(COLUMNS)), retry_failed=options.retry_failed)
+
+
+def _family(plan: Plan, name: str) -> FamilyEstimate:
+    rows = plan.table.filter(pc.equal(plan.table["family"], name))
+    return FamilyEstimate(
+        name=name,
+        axes=plan.axes(name),
+        configurations=pc.count_distinct(rows["configuration"]).as_py(),
+        trials=len(rows),
+    )
+
+
+def _workers(scan: Scan, options: LaunchOptions) -> int:
+    """Return how many bundles run at once; of a Ray cluster that is known only when it is joined: as on this machine."""
+    if options.cluster == "inline":
+        return 1
+    return options.workers or max(1, usable_cpus() // scan.resources.cpus_per_trial)
+
+
+def _seconds(plan: Plan, folder: ScanFolder, wanted: pa.Array, workers: int) -> float | None:
+    """Return what `wanted` take: a trial as long as those of its family did that completed, else as all did."""
+    ended = store.read_trials(folder, ["trial", "status", "seconds"])
+    ended = ended.filter(pc.equal(ended["status"], Status.COMPLETED.value))
+    if not len(ended):
+        return None
+    rows = pc.index_in(plan.table["key"], value_set=ended["trial"].combine_chunks())
+    took = pa.table({"family": plan.table["family"], "seconds": ended["seconds"].take(rows)}).drop_null()
+    mean = pc.mean(ended["seconds"]).as_py()
+    of_family = {
+        row["family"]: row["seconds_mean"]
+        for row in took.group_by("family").aggregate([("seconds", "mean")]).to_pylist()
+    }
+    left = plan.table.filter(pc.is_in(plan.table["key"], value_set=wanted))["family"].value_counts().to_pylist()
+    total = sum(entry["counts"] * of_family.get(entry["values"], mean) for entry in left)
+    return float(total / min(workers, max(1, len(wanted))))
