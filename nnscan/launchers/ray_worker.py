@@ -18,7 +18,7 @@ from nnscan.errors import NnscanError
 PARENT_SECONDS = 1.0
 
 
-class BundleTrainable(Trainable):  # type: ignore[misc]
+class BundleTrainable(Trainable):
     """A worker of a launch. Stands in a module of its own because Ray finds it by name."""
 
     def setup(self, config: dict[str, Any]) -> None:

@@ -56,5 +56,5 @@ def choose_device(gpus_per_trial: float) -> str:
     if torch.backends.mps.is_available():
         return "mps"
     raise LauncherError(
-        f"resources.gpus_per_trial = {gpus_per_trial:g}, and torch sees no GPU here. Set it to 0, or see `nnscan doctor`."
+        f"resources.gpus_per_trial = {gpus_per_trial:g}, and torch sees none here. Set it to 0, or see `nnscan doctor`."
     )
