@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
@@ -170,11 +171,20 @@ def _as_json(card: ModelCard, weights: bytes) -> dict[str, Any]:
         "format": FORMAT,
         "classes": list(card.classes),
         "input": {"shape": list(card.input_shape), "type": card.input_type, **card.normalization.as_json()},
-        "results": dict(card.results),
+        "results": _without_nan(card.results),
         "configuration": {"key": card.configuration, **card.settings},
         "provenance": dict(card.provenance),
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
+
+
+def _without_nan(value: Any) -> Any:
+    """Return `value` with None for NaN and infinity (the accuracy of a class without examples): JSON has neither."""
+    if isinstance(value, Mapping):
+        return {name: _without_nan(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _from_json(content: Mapping[str, Any]) -> tuple[ModelCard, str]:

@@ -102,6 +102,13 @@ def test_the_folder_holds_what_it_says(tmp_path: Path) -> None:
     assert first["probabilities"] == pytest.approx([0.2, 0.5, 0.3])
 
 
+def test_a_class_without_test_examples_leaves_valid_json(tmp_path: Path) -> None:
+    results = {"test_class_accuracy": [0.5, float("nan")]}
+    save_model(tmp_path / "model", trained(CNN), card(CNN, results=results))
+    text = (tmp_path / "model" / "model.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["results"] == {"test_class_accuracy": [0.5, None]}
+
+
 def test_a_folder_that_is_there_is_replaced_and_nothing_else_stays(tmp_path: Path) -> None:
     save_model(tmp_path / "model", trained(CNN), card(CNN))
     (tmp_path / "model" / "notes.txt").write_text("of the old one")
