@@ -77,7 +77,8 @@ def _of_grid(grid: Grid) -> Iterator[dict[str, Any]]:
 
 
 def _decides(path: tuple[str, ...]) -> bool:
-    return path[0] == "data" and path[1:2] not in (("augmentation",), ("normalization",))
+    # ("data",) alone: a training function has no data
+    return path[0] == "data" and path[1:2] not in ((), ("augmentation",), ("normalization",))
 
 
 def _nested(options: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
