@@ -110,7 +110,7 @@ class Follower:
     def __init__(self, folder: ScanFolder, plan: pa.Table | None = None, metric: str = "") -> None:
         self._folder = folder
         self._metric = metric or _metric_of(folder)
-        self._tally = Tally(pq.read_table(folder.plan, columns=list(PLAN_COLUMNS)) if plan is None else plan)
+        self._tally = Tally(_plan(folder) if plan is None else plan)
         self._tails: dict[str, _Tail] = {}
         self._parts: set[str] = set()
         self._began = time.monotonic()
@@ -211,6 +211,11 @@ def _one(value: float | None) -> Floats:
 def _named(counts: Integers) -> dict[str, int]:
     """Counts by the names of the states, and in all."""
     return {"total": int(counts.sum()), **{state.name.lower(): int(counts[state]) for state in State}}
+
+
+def _plan(folder: ScanFolder) -> pa.Table:
+    with pq.ParquetFile(folder.plan) as file:
+        return file.read(columns=list(PLAN_COLUMNS))
 
 
 def _metric_of(folder: ScanFolder) -> str:

@@ -323,7 +323,7 @@ def summarize_folder(
     running = [row.trial for row in store.running(folder)]
     trials = store.read_trials(folder, [*TRIALS_COLUMNS, *_varying(folder, schemas)])
     return summarize(
-        pq.read_table(folder.plan, columns=list(PLAN_COLUMNS)),
+        _plan(folder),
         trials,
         metric=metric,
         scan=asked["name"],
@@ -342,6 +342,11 @@ def _asked(folder: ScanFolder) -> dict[str, Any]:
     except FileNotFoundError:
         problem = Problem("SCAN", "nothing was launched in this folder yet. Start with: nnscan launch SCAN")
         raise ScanError(str(folder.path), [problem]) from None
+
+
+def _plan(folder: ScanFolder) -> pa.Table:
+    with pq.ParquetFile(folder.plan) as file:
+        return file.read(columns=list(PLAN_COLUMNS))
 
 
 def _check_metric(metric: str, schemas: Schemas) -> None:
