@@ -15,8 +15,9 @@ from pathlib import Path
 
 import typer
 
+from nnscan.grid import configurations
 from nnscan.results.folder import ScanFolder
-from nnscan.scan import configurations, load
+from nnscan.scan import load
 
 
 def main() -> None:

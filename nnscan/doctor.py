@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from nnscan.cpus import usable_cpus
 from nnscan.results.folder import write_atomically
 from nnscan.version import __version__
 
@@ -115,13 +116,6 @@ def check_cpus() -> Check:
     if usable == all_of_them:
         return Check("cpus", Verdict.OK, found)
     return Check("cpus", Verdict.OK, f"{found} (limited by affinity)")
-
-
-def usable_cpus() -> int:
-    """Return how many CPUs the scheduler lets this process use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def check_devices() -> Iterator[Check]:

@@ -34,7 +34,7 @@ if command -v uv >/dev/null 2>&1; then
 else
     python=$(find_python)
     if [ -z "$python" ]; then
-        echo "nnscan needs Python 3.11 or newer with venv, or uv. Found: $(python3 --version 2>&1 || true)." >&2
+        echo "nnscan needs Python 3.11 or newer with venv, or uv. Found: $(python3 --version 2>/dev/null || echo 'no python3')." >&2
         echo "On Debian 12 and Ubuntu 24.04:  sudo apt-get install -y python3-venv make" >&2
         echo "On any other machine:           https://docs.astral.sh/uv/getting-started/installation" >&2
         exit 2

@@ -1,0 +1,56 @@
+"""What `nnscan launch --dry-run` says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from nnscan.cli.wording import clock, count
+
+if TYPE_CHECKING:
+    from nnscan.estimate import Estimate, FamilyEstimate
+
+MOST_VALUES = 8
+"""Of an axis that are written out."""
+
+
+def estimate_lines(estimate: Estimate) -> Iterator[str]:
+    """Yield the axes of each family, what there is to run, how long that takes, and whether the data are there."""
+    for family in estimate.families:
+        yield from _family_lines(family)
+    yield f"{count(estimate.configurations, 'configuration')}, {count(estimate.trials, 'trial')}: {_states(estimate)}"
+    yield _work(estimate)
+    yield f"Data: {'found' if estimate.data_found else estimate.data_message}"
+
+
+def _family_lines(family: FamilyEstimate) -> Iterator[str]:
+    yield f"{family.name}: {count(family.configurations, 'configuration')}, {count(family.trials, 'trial')}"
+    paths = max((len(path) for path in family.axes), default=0)
+    for path, values in family.axes.items():
+        shown = ", ".join(_value(value) for value in values[:MOST_VALUES])
+        more = ", ..." if len(values) > MOST_VALUES else ""
+        yield f"  {path:<{paths}}  {len(values):>3}  {shown}{more}"
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _states(estimate: Estimate) -> str:
+    parts = [f"{estimate.done} done", f"{estimate.to_run} to run"]
+    if estimate.failed:
+        parts.append(f"{estimate.failed} failed (--retry-failed runs them again)")
+    later = estimate.trials - estimate.done - estimate.failed - estimate.to_run
+    if later > 0:
+        parts.append(f"{later} left for later")
+    return ", ".join(parts)
+
+
+def _work(estimate: Estimate) -> str:
+    if not estimate.to_run:
+        return "Nothing is left to do."
+    at_once = f"in {count(estimate.bundles, 'bundle')}, {estimate.workers} at once"
+    if estimate.seconds is None:
+        return f"They run {at_once}. How long is known once a trial has finished."
+    return f"They run {at_once}: about {clock(estimate.seconds)}, by what finished trials took."

@@ -1,0 +1,119 @@
+"""`nnscan launch`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nnscan.cli.options import (
+    AcceptChanged,
+    Address,
+    Cluster,
+    DataRoot,
+    Download,
+    ScanDirectory,
+    Wait,
+    Workers,
+)
+
+if TYPE_CHECKING:
+    from nnscan.launch_options import LaunchOptions
+    from nnscan.results.folder import ScanFolder
+    from nnscan.scan import Scan
+
+
+def launch(
+    scan: Annotated[
+        str,
+        typer.Argument(
+            metavar="SCAN",
+            show_default=False,
+            help="A scan file, or the name of one in jobs/. Without it: the digits scan that comes along.",
+        ),
+    ] = "",
+    cluster: Annotated[
+        Cluster,
+        typer.Option(help="local: Ray, started here. ray: a Ray cluster that runs. inline: this process."),
+    ] = Cluster.LOCAL,
+    address: Address = "",
+    workers: Workers = 0,
+    overrides: Annotated[
+        list[str],
+        typer.Option("--set", metavar="KEY=VALUE", show_default=False, help="Replace a value of the scan file."),
+    ] = [],  # noqa: B006  (typer reads it, nobody changes it)
+    axes: Annotated[
+        list[str],
+        typer.Option("--grid", metavar="KEY=A,B,...", show_default=False, help="Replace an axis, in every grid."),
+    ] = [],  # noqa: B006
+    scan_dir: ScanDirectory = Path("scans"),
+    data_root: DataRoot = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would run, and for about how long. Needs no data.")
+    ] = False,
+    limit: Annotated[
+        int, typer.Option(min=0, metavar="N", show_default=False, help="Run at most N trials, then end.")
+    ] = 0,
+    trial: Annotated[
+        str,
+        typer.Option(metavar="KEY", show_default=False, help="Run this trial alone, again if it has a result."),
+    ] = "",
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
+    accept_changed: AcceptChanged = False,
+    download: Download = False,
+    wait: Wait = False,
+) -> None:
+    """Train every trial of a scan that has no result yet.
+
+    The same command starts a scan, goes on after Ctrl-C or a kill, and runs what was added to the scan
+    file since. Results lie in scans/NAME as Parquet tables.
+
+    \b
+    Examples:
+      nnscan launch
+      nnscan launch jobs/mnist.toml --data-root /data --dry-run
+      nnscan launch mnist --set training.epochs=3 --grid optimizer.learning_rate=0.1,0.01
+      nnscan launch mnist --cluster inline --trial 4f1c09      one trial, in this process
+      nnscan launch mnist --cluster ray --address auto         on a Ray cluster that runs
+    """
+    from nnscan.launch_options import LaunchOptions
+    from nnscan.results.folder import ScanFolder
+    from nnscan.scan import load
+
+    asked = load(scan or None, overrides=overrides, axes=axes, data_root=data_root or None)
+    folder = ScanFolder(scan_dir / asked.name)
+    options = LaunchOptions(
+        cluster=cluster.value,
+        address=address,
+        workers=workers,
+        limit=limit,
+        trial=trial,
+        retry_failed=retry_failed,
+        accept_changed=accept_changed,
+        download=download,
+        wait=wait,
+    )
+    if dry_run:
+        _tell_dry_run(asked, folder, options)
+    else:
+        _launch(asked, folder, options)
+
+
+def _launch(scan: Scan, folder: ScanFolder, options: LaunchOptions) -> None:
+    from nnscan.cli.live import showing
+    from nnscan.cli.outcome import tell
+    from nnscan.launching import launch
+
+    with showing(f"Starting {scan.name} ...") as show:
+        outcome = launch(scan, folder, options, show)
+    tell(outcome)
+    raise typer.Exit(outcome.exit_code)
+
+
+def _tell_dry_run(scan: Scan, folder: ScanFolder, options: LaunchOptions) -> None:
+    from nnscan.cli.estimate import estimate_lines
+    from nnscan.estimate import dry_run
+
+    for line in estimate_lines(dry_run(scan, folder, options)):
+        typer.echo(line)

@@ -1,0 +1,173 @@
+"""How far a launch is, while it runs: a display that moves on a terminal, a line now and then elsewhere.
+
+Both go to stderr, so that stdout holds results alone. What they say is made by pure functions of a `Progress`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from nnscan.cli.wording import KEY_DIGITS, clock
+from nnscan.results.progress import FamilyProgress, Progress
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+Show = Callable[[Progress], None]
+
+DRAWINGS_A_SECOND = 4
+SECONDS_A_LINE = 10.0
+LINES_BESIDE_FAMILIES = 5
+"""Bar, states, an empty line, the prompt before and the one after."""
+
+COLOURS = {"done": "green", "running": "cyan", "pending": "dim", "failed": "bold red", "diverged": "yellow"}
+
+
+@contextmanager
+def showing(waiting: str) -> Iterator[Show]:
+    """Give the function that a launch tells its progress to; until it is first called, `waiting` is shown."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    if console.is_terminal and not console.is_dumb_terminal:
+        with _drawn(console, waiting) as show:
+            yield show
+    else:
+        yield Log(lambda text: console.print(text, soft_wrap=True))
+
+
+# ------------------------------------------------------------------------------------------------ what is said
+
+
+def states(progress: Progress | FamilyProgress) -> Iterator[tuple[str, int]]:
+    """Yield each state with its count; failed and diverged only where there are any."""
+    yield "done", progress.completed
+    yield "running", progress.running
+    yield "pending", progress.pending
+    if progress.failed:
+        yield "failed", progress.failed
+    if progress.diverged:
+        yield "diverged", progress.diverged
+
+
+def best(family: FamilyProgress, metric: str) -> str:
+    """Return the best score of a family so far, with how many of its trials it stands on while some are missing."""
+    if family.best is None:
+        return ""
+    missing = "" if family.scored == family.n else f" ({family.scored} of {family.n} trials)"
+    return f"best {metric} {family.best:.4f}{missing}"
+
+
+def line(progress: Progress) -> str:
+    """Return how far a launch is, in one line of a log."""
+    counts = ", ".join(f"{count} {state}" for state, count in states(progress))
+    boards = [f"{family.name} {family.best:.4f}" for family in progress.families if family.best is not None]
+    scores = f"; best {progress.metric}: {', '.join(boards)}" if boards else ""
+    left = "" if progress.seconds_left is None else f"; {clock(progress.seconds_left)} left"
+    return f"{clock(progress.seconds)}  {counts} of {progress.total} trials{scores}{left}"
+
+
+# ------------------------------------------------------------------------------------------------ how it is shown
+
+
+class Log:
+    """Writes a line at the first progress, about every ten seconds, and once more at the end of the trials."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._due = 0.0
+        self._over = False
+
+    def __call__(self, progress: Progress) -> None:
+        """Write a line where one is due."""
+        over = progress.ended == progress.total
+        if self._over or (progress.seconds < self._due and not over):
+            return
+        self._over = over
+        self._due = progress.seconds + SECONDS_A_LINE
+        self._write(line(progress))
+
+
+@contextmanager
+def _drawn(console: Console, waiting: str) -> Iterator[Show]:
+    from rich.live import Live
+    from rich.spinner import Spinner
+
+    seen: list[tuple[Progress, float]] = []
+    spinner = Spinner("dots", waiting)
+
+    def picture() -> RenderableType:
+        if not seen:
+            return spinner
+        progress, when = seen[-1]
+        return drawing(progress, console.height, since=time.monotonic() - when)
+
+    def show(progress: Progress) -> None:
+        seen[:] = [(progress, time.monotonic())]
+
+    with Live(get_renderable=picture, console=console, refresh_per_second=DRAWINGS_A_SECOND):
+        yield show
+
+
+def drawing(progress: Progress, height: int = 25, *, since: float = 0.0) -> Group:
+    """Return what a terminal of `height` lines shows, `since` seconds after `progress` was taken."""
+    from rich.console import Group
+
+    most = max(1, height - LINES_BESIDE_FAMILIES)
+    return Group(_bar(progress), _states(progress, since), _families(progress, most))
+
+
+def _bar(progress: Progress) -> Table:
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    row = Table.grid(padding=(0, 1), expand=True)
+    row.add_column(ratio=1)
+    row.add_column(justify="right")
+    share = progress.ended / progress.total if progress.total else 1.0
+    bar = ProgressBar(total=max(1, progress.total), completed=progress.ended or int(not progress.total))
+    row.add_row(bar, f"{progress.ended} of {progress.total} trials  {share:4.0%}")
+    return row
+
+
+def _states(progress: Progress, since: float) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    row = Table.grid(padding=(0, 1), expand=True)
+    row.add_column(ratio=1)
+    row.add_column(justify="right")
+    counts = Text("   ").join(Text(f"{state} {count}", style=COLOURS[state]) for state, count in states(progress))
+    if progress.pending and not progress.running:
+        counts.append("   starting workers", style="dim")  # Ray and torch take 5 to 15 s to load
+    row.add_row(counts, _times(progress, since))
+    return row
+
+
+def _times(progress: Progress, since: float) -> Text:
+    from rich.text import Text
+
+    text = Text(clock(progress.seconds + since))
+    if progress.seconds_left is not None and progress.ended < progress.total:
+        text.append(f", {clock(max(0.0, progress.seconds_left - since))} left", style="dim")
+    return text
+
+
+def _families(progress: Progress, most: int) -> Table:
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for justify in ("left", "right", "left", "left"):
+        table.add_column(justify=justify, no_wrap=True, overflow="ellipsis")
+    shown = progress.families if len(progress.families) <= most else progress.families[: most - 1]
+    for family in shown:
+        ended = f"{family.completed + family.diverged + family.failed} of {family.total}"
+        table.add_row(family.name, ended, best(family, progress.metric), family.configuration[:KEY_DIGITS])
+    if len(shown) < len(progress.families):
+        table.add_row(f"and {len(progress.families) - len(shown)} families more", "", "", "")
+    return table

@@ -1,0 +1,115 @@
+"""`nnscan retrain-best`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nnscan.cli.options import (
+    AcceptChanged,
+    Address,
+    Cluster,
+    Download,
+    Families,
+    ScanArgument,
+    ScanDirectory,
+    Wait,
+    Workers,
+    find_scan,
+)
+from nnscan.cli.wording import KEY_DIGITS, clock, count, mean_and_spread, shortest
+from nnscan.trial import Status
+
+if TYPE_CHECKING:
+    from nnscan.results.summary import Retrained
+    from nnscan.retraining import Choice, RetrainOutcome
+
+
+class Prefer(StrEnum):
+    """Which of the tied configurations of a family is retrained."""
+
+    BEST = "best"
+    CHEAPEST = "cheapest"
+
+
+def retrain_best(
+    scan: ScanArgument = "",
+    families: Families = [],  # noqa: B006  (typer reads it, nobody changes it)
+    epochs: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", show_default=False, help="Train so long. Without it: as the folds say."),
+    ] = 0,
+    prefer: Annotated[
+        Prefer, typer.Option(help="best: the winner. cheapest: of those tied with it, the one with fewest parameters.")
+    ] = Prefer.BEST,
+    incomplete: Annotated[bool, typer.Option("--incomplete", help="Go on although trials are pending.")] = False,
+    cluster: Annotated[
+        Cluster | None,
+        typer.Option(show_default=False, help="Where to train. Without it: where the scan was last launched."),
+    ] = None,
+    address: Address = "",
+    workers: Workers = 0,
+    scan_dir: ScanDirectory = Path("scans"),
+    accept_changed: AcceptChanged = False,
+    download: Download = False,
+    wait: Wait = False,
+) -> None:
+    """Train the winner of each family on the whole training set, and test it once.
+
+    Leaves a model folder a family in scans/NAME/models: weights, how to rebuild the network, what it was
+    trained on, and its predictions of the test set. It stands alone: copy it to whoever needs the model.
+
+    \b
+    Examples:
+      nnscan retrain-best
+      nnscan retrain-best mnist --family CNN --epochs 20
+      nnscan retrain-best mnist --prefer cheapest
+    """
+    from nnscan.api import LaunchKeywords, as_launched
+    from nnscan.cli.live import showing
+    from nnscan.cli.outcome import tell
+    from nnscan.retraining import RetrainOptions
+    from nnscan.retraining import retrain_best as retrain
+
+    folder = find_scan(scan, scan_dir)
+    asked = RetrainOptions(families=families, epochs=epochs, prefer=prefer.value, incomplete=incomplete)
+    keywords = LaunchKeywords(workers=workers, accept_changed=accept_changed, download=download, wait=wait)
+    if cluster is not None:
+        keywords = {**keywords, "cluster": cluster.value, "address": address}
+    options = as_launched(folder, **keywords)
+    with showing(f"Starting the retraining of {folder.path.name} ...") as show:
+        ended = retrain(folder, asked, options, show)
+    for choice in ended.choices:
+        typer.echo("\n".join(result_lines(choice, ended)))
+    tell(ended.outcome, "retraining")
+    raise typer.Exit(ended.exit_code)
+
+
+def result_lines(choice: Choice, ended: RetrainOutcome) -> Iterator[str]:
+    """Yield which configuration of a family was retrained and for how long, how it tests, and where its model lies."""
+    values = ", ".join(f"{path} {value}" for path, value in choice.leader.hyperparameters.items())
+    yield f"{choice.family}: {choice.leader.configuration[:KEY_DIGITS]}  {values}"
+    yield f"  {_length(choice)}"
+    yield from (f"  {_test(one)}" for one in ended.retrained if one.family == choice.family)
+    if choice.family in ended.models:
+        yield f"  model in {shortest(ended.models[choice.family])}"
+
+
+def _length(choice: Choice) -> str:
+    epochs = count(choice.epochs, "epoch")
+    if choice.curve is None:
+        return f"{epochs}, as asked"
+    return f"{epochs}, where its folds are best on average: {mean_and_spread(choice.curve.mean, choice.curve.std)}"
+
+
+def _test(one: Retrained) -> str:
+    if one.status != Status.COMPLETED.value:
+        return f"{one.status}: {one.cause}"
+    if math.isnan(one.test_accuracy):
+        return f"trained in {clock(one.seconds)}; its function tells no test result"
+    return f"test accuracy {one.test_accuracy:.4f}, test loss {one.test_loss:.4f}; trained in {clock(one.seconds)}"
