@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from nnscan.data.normalization import Normalization
-from nnscan.errors import DataError, NnscanError
+from nnscan.errors import DataError, NnscanError, StoreError
 from nnscan.models.build import build
 from nnscan.models.outputs import probabilities
 from nnscan.results.folder import write_atomically
@@ -111,14 +111,24 @@ def save_model(folder: Path, network: nn.Module, card: ModelCard, predictions: p
         What to say of it.
     predictions : pyarrow.Table, optional
         What `predictions_table` gives, of a network that was tested.
+
+    Raises
+    ------
+    StoreError
+        Where it cannot be written; the folder that was there stays.
     """
     weights = safetensors.torch.save(_separate_tensors(network))
-    with _put_in_place(folder) as new:
-        write_atomically(new / "model.safetensors", weights)
-        text = json.dumps(_as_json(card, weights), indent=2)
-        write_atomically(new / "model.json", text.encode())
-        if predictions is not None:
-            write_atomically(new / "predictions.parquet", _as_parquet(predictions))
+    files = {"model.safetensors": weights, "model.json": json.dumps(_as_json(card, weights), indent=2).encode()}
+    if predictions is not None:
+        files["predictions.parquet"] = _as_parquet(predictions)
+    try:
+        with _put_in_place(folder) as new:
+            for name, content in files.items():
+                write_atomically(new / name, content)
+    except OSError as error:
+        raise StoreError(
+            f"The model folder {folder} cannot be written: {error}. Free space there, or allow writing, and start again."
+        ) from error
 
 
 def load_model(folder: Path) -> LoadedModel:

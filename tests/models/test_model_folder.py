@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nnscan.data.normalization import Normalization
-from nnscan.errors import DataError, ScanError
+from nnscan.errors import DataError, ScanError, StoreError
 from nnscan.models.build import build
 from nnscan.models.folder import ModelCard, load_model, predictions_table, save_model
 from nnscan.training.parameters import flatten
@@ -125,7 +125,7 @@ def test_a_folder_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("nnscan.models.folder.write_atomically", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StoreError, match="No space left"):
         save_model(tmp_path / "model", trained(CNN), card(CNN, results={"test_accuracy": 0.9}))
     assert load_model(tmp_path / "model").card.results == {"test_accuracy": 0.5}
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -61,7 +61,7 @@ def test_bfloat16_computes_in_bfloat16() -> None:
 
 def test_batch_size_falls_with_the_size_of_an_example() -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert batch_size((1, 28, 28), cpu) == 1337
-    assert batch_size((3, 128, 128), cpu) == 21
-    assert batch_size((3, 1024, 1024), cpu) == 16
+    assert batch_size((1, 28, 28), cpu) == 167
+    assert batch_size((3, 32, 32), cpu) == 42
+    assert batch_size((3, 128, 128), cpu) == 16
     assert batch_size((3, 128, 128), cuda) == 341
