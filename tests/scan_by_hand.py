@@ -1,5 +1,7 @@
 """A scan made by hand, for tests that read results: six configurations, three folds, no training."""
 
+import json
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -87,8 +89,11 @@ def write_scan(path, points=GRID, metric="val_accuracy"):
     folder = ScanFolder(path)
     path.mkdir(exist_ok=True)
     folder.scan_file.write_text(f'name = "s"\n[selection]\nmetric = "{metric}"\n')
-    pq.write_table(plan_of({"MLP": points}), folder.plan)
-    write_schemas(folder, Schemas.of(hyperparameters(points)))
+    schemas = Schemas.of(hyperparameters(points))
+    axes = {"MLP": [("model.width", WIDTHS), ("optimizer.learning_rate", RATES)]}
+    told = json.dumps({"axes": axes, "schemas": schemas.to_json()})
+    pq.write_table(plan_of({"MLP": points}).replace_schema_metadata({"nnscan": told}), folder.plan)
+    write_schemas(folder, schemas)
     return folder
 
 

@@ -19,12 +19,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nnscan.errors import Problem, ScanError
+from nnscan.plan import Plan
 from nnscan.results import metric as metrics
 from nnscan.results import store
 from nnscan.results.folder import ScanFolder
-from nnscan.results.journal import journals
 from nnscan.results.leaderboard import VALIDATION, Family, FamilySummary
-from nnscan.results.part import opened, parts
 from nnscan.results.schema import Schemas, read_schemas
 from nnscan.results.scores import Planned, State, codes_of, family_scores, floats, join
 from nnscan.results.selection import Floats
@@ -320,10 +319,11 @@ def summarize_folder(
     metric = metric or asked["selection"]["metric"]
     schemas = read_schemas(folder) or Schemas.of({})
     _check_metric(metric, schemas)
+    plan = _plan(folder)
     running = [row.trial for row in store.running(folder)]
-    trials = store.read_trials(folder, [*TRIALS_COLUMNS, *_varying(folder, schemas)])
+    trials = store.read_trials(folder, [*TRIALS_COLUMNS, *_varying(plan, schemas)])
     return summarize(
-        _plan(folder),
+        plan,
         trials,
         metric=metric,
         scan=asked["name"],
@@ -355,47 +355,11 @@ def _check_metric(metric: str, schemas: Schemas) -> None:
         raise ScanError("summary", [Problem("--metric", _unknown("metric", metric, known))])
 
 
-def _varying(folder: ScanFolder, schemas: Schemas) -> list[str]:
-    """Hyperparameters that can differ between trials: a million equal values need not be read.
-
-    The footers of the parts tell the least and the largest value of a column. While there are journals all can differ.
-    """
-    columns = list(schemas.hyperparameters)
-    if journals(folder):
-        return columns
-    constants: dict[str, set[Any]] = {path: set() for path in columns}
-    for part in parts(folder.trials):
-        with opened(part.path) as file:
-            _add_constants(constants, file.metadata)
-    return [path for path in columns if path in VALIDATION or not _constant(constants[path])]
-
-
-_VARIES = object()
-"""Stands among the constants of a column's pieces where one of them is none."""
-
-
-def _constant(values: set[Any]) -> bool:
-    return len(values) < 2 and _VARIES not in values
-
-
-def _add_constants(constants: Mapping[str, set[Any]], metadata: pq.FileMetaData) -> None:
-    """Add what each piece of a part holds throughout, under the column's name: a value, None, or `_VARIES`."""
-    for group in range(metadata.num_row_groups):
-        for index in range(metadata.num_columns):
-            piece = metadata.row_group(group).column(index)
-            path = piece.path_in_schema.removesuffix(".list.element")
-            if path in constants:
-                constants[path].add(_held(piece))
-
-
-def _held(piece: pq.ColumnChunkMetaData) -> Any:
-    known = piece.statistics
-    if known is None or not known.has_null_count:
-        return _VARIES
-    if known.null_count == piece.num_values:
-        return None
-    whole = known.null_count == 0 and known.has_min_max and known.min == known.max
-    return known.min if whole else _VARIES
+def _varying(plan: pa.Table, schemas: Schemas) -> list[str]:
+    """Hyperparameters that vary within a family, in the order of the scan file: equal values need not be read."""
+    families = pc.unique(plan["family"]).to_pylist()
+    axes = dict.fromkeys(path for family in families for path in Plan(plan).axes(family))
+    return [path for path in (*axes, *VALIDATION) if path in schemas.hyperparameters]
 
 
 def _epochs(folder: ScanFolder, trials: pa.Table, metric: str) -> pa.Table | None:
