@@ -127,7 +127,7 @@ def save_model(folder: Path, network: nn.Module, card: ModelCard, predictions: p
                 write_atomically(new / name, content)
     except OSError as error:
         raise StoreError(
-            f"The model folder {folder} cannot be written: {error}. Free space there, or allow writing, and start again."
+            f"The model folder {folder} cannot be written: {error}. Free space there, or allow writing; start again."
         ) from error
 
 
