@@ -15,6 +15,7 @@ from nnscan.grid import Axis, Branch, Grid
 from nnscan.identity import canonical_json
 from nnscan.leaves import GridTable, Leaf, Leaves, dotted, key_path, merge
 from nnscan.options.declared import (
+    BY_PRESENCE,
     NAMES,
     KeyPath,
     Option,
@@ -282,7 +283,9 @@ class Resolution:
         above = next((option for path, option in options.items() if leaf.path[: len(path)] == path), None)
         if above is not None:
             return f"{dotted(above.path)} is no table; accepted: {above.accepted}."
-        known = [dotted(path[1:]) for path in (*options, *(path for path in tables if path[-1] == "arguments"))]
+        arguments = [path for path in tables if path[-1] == "arguments"]
+        presence = [path for table, path in BY_PRESENCE.items() if table == leaf.path[:1]]
+        known = list(dict.fromkeys(dotted(path[1:]) for path in (*options, *arguments, *presence)))
         key, section = dotted(leaf.path[1:]), leaf.path[0]
         return f"{self._owner(section)} does not take {key!r}.{nearest(key, known)} It takes: {', '.join(known)}."
 

@@ -25,7 +25,7 @@ from nnscan.leaves import (
     read_document,
 )
 from nnscan.options.declared import KeyPath, list_options, nearest, show
-from nnscan.options.tables import Folds, HoldOut, Options, Resources, Selection
+from nnscan.options.tables import VALIDATION, Options, Resources, Selection
 from nnscan.resolve import Resolution, resolve_grid
 from nnscan.results.metric import METRICS, PER_CLASS, RESERVED
 
@@ -180,6 +180,7 @@ def read(
     document, problems = read_document(tables)
     problems += apply_overrides(document, overrides)
     name = _name(document.base, source, problems)
+    problems += [problem for table in document.grids for problem in _family_problems(table)]
     if not document.grids:
         document.grids.append(GridTable("grid[0]", name, []))
     problems += apply_axes(document, axes)
@@ -191,13 +192,12 @@ def read(
 
 def _checked(document: Document, name: str, source: str, root: Path | None, problems: list[Problem]) -> Scan:
     """Return the scan of a document, to be used where nothing is added to `problems`."""
-    way = HoldOut if ("validation", "folds") not in document.base else Folds
-    if way is Folds and ("validation", "holdout") in document.base:
+    if {("validation", "folds"), ("validation", "holdout")} <= set(document.base):
         del document.base["validation", "holdout"]
         problems.append(Problem("validation", "found folds and holdout; accepted: one of them."))
-    validation = _whole_scan_table("validation", way, document.base, problems)
-    resources = _whole_scan_table("resources", Resources, document.base, problems)
-    selection = _whole_scan_table("selection", Selection, document.base, problems)
+    validation = _whole_scan_table("validation", VALIDATION, document.base, problems)
+    resources = _whole_scan_table("resources", (Resources,), document.base, problems)
+    selection = _whole_scan_table("selection", (Selection,), document.base, problems)
     grids = _grids(document, validation, problems)
     scan = Scan(
         name=name,
@@ -213,10 +213,12 @@ def _checked(document: Document, name: str, source: str, root: Path | None, prob
     return scan
 
 
-def _whole_scan_table(name: str, part: type[Options], base: Leaves, problems: list[Problem]) -> dict[str, Any]:
+def _whole_scan_table(
+    name: str, parts: Sequence[type[Options]], base: Leaves, problems: list[Problem]
+) -> dict[str, Any]:
     """Return the options of a table that holds for the whole scan."""
     resolution = Resolution({}, {path: leaf for path, leaf in base.items() if path[0] == name}, "")
-    resolution.resolve((name,), (part,))
+    resolution.resolve((name,), parts)
     problems += resolution.problems
     return {path[1]: value for path, value in resolution.constants.items()}
 
@@ -227,7 +229,6 @@ def _grids(document: Document, validation: Mapping[str, Any], problems: list[Pro
     }
     grids = []
     for table in document.grids:
-        problems += _family_problems(table)
         grid, found = resolve_grid(document.base, table, constants)
         grids.append(grid)
         problems += found

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from nnscan.options.tables import SECTIONS, Arguments, Options, Training, TrainingFunction
+from nnscan.options.tables import SECTIONS, Arguments, Options
 
 KeyPath = tuple[str, ...]
 """Where a value stands in a scan file: ("optimizer", "learning_rate")."""
@@ -30,9 +30,16 @@ NAMES: frozenset[KeyPath] = frozenset(
         ("optimizer", "name"),
         ("optimizer", "schedule", "name"),
         ("training", "function"),
+        ("validation", "folds"),
     ]
 )
-"""The key paths whose value decides which other options there are."""
+"""The key paths whose value, or presence, decides which other options there are."""
+
+BY_PRESENCE: Mapping[KeyPath, KeyPath] = {
+    ("training",): ("training", "function"),
+    ("validation",): ("validation", "folds"),
+}
+"""The tables whose second class of options is chosen by the presence of an option; all others have a name."""
 
 _VALUES = ConfigDict(strict=True, allow_inf_nan=False)
 _INT64 = range(-(2**63), 2**63)  # what a column of a table can hold
@@ -95,8 +102,9 @@ def _indices(details: ErrorDetails) -> tuple[int, ...]:
 
 def _type_of(field: FieldInfo) -> Any:
     """Return the annotated type of a field, without its default."""
-    description = FieldInfo(description=field.description) if field.description else None
-    return Annotated[(field.annotation, *field.metadata, description)]
+    description = [FieldInfo(description=field.description)] if field.description else []
+    annotations = [*field.metadata, *description]
+    return Annotated[(field.annotation, *annotations)] if annotations else field.annotation
 
 
 def options_of(table: KeyPath, parts: Sequence[type[Options]], names: Names) -> Iterator[Option]:
@@ -121,8 +129,8 @@ def chosen(table: KeyPath, parts: Sequence[type[Options]], names: Names) -> type
     """Return the class of options that the name of `table` chooses among `parts`; None where it names none of them."""
     if len(parts) == 1:
         return parts[0]
-    if table == ("training",):
-        return TrainingFunction if ("training", "function") in names else Training
+    if table in BY_PRESENCE:
+        return parts[BY_PRESENCE[table] in names]
     name = names.get((*table, "name"), _default_name(parts))
     return next((part for part in parts if _fits(part, name)), None)
 
@@ -197,8 +205,9 @@ def accepted(kind: Any) -> str:
     if get_origin(base) is Literal:
         return ", ".join(show(value) for value in get_args(base))
     if get_origin(base) is list:
-        return " ".join(["a list of", *_limits(metadata, _LENGTHS), f"values, each {accepted(get_args(base)[0])}"])
-    return " ".join([_PLAIN_TYPES[base], *_limits(metadata, _BOUNDS)])
+        of_length = f"a list of {_limits(metadata, _LENGTHS)} values".replace("  ", " ")
+        return f"{of_length}, each {accepted(get_args(base)[0])}"
+    return f"{_PLAIN_TYPES[base]} {_limits(metadata, _BOUNDS)}".rstrip()
 
 
 def _unwrapped(kind: Any) -> tuple[Any, list[Any]]:
@@ -211,12 +220,11 @@ def _unwrapped(kind: Any) -> tuple[Any, list[Any]]:
     return inner, [*more, *metadata, *held]
 
 
-def _limits(metadata: Iterable[Any], words: Mapping[type, tuple[str, str]]) -> Iterator[str]:
-    for data in metadata:
-        field, word = words.get(type(data), ("", ""))
-        limit = getattr(data, field, _LARGE)
-        if limit < _LARGE:
-            yield f"{word} {limit:g}"
+def _limits(metadata: Iterable[Any], words: Mapping[type, tuple[str, str]]) -> str:
+    """Return the limits among `metadata` in words: "at least 0 and below 1"."""
+    found = [(*words[type(data)], data) for data in metadata if type(data) in words]
+    limits = [(word, getattr(data, field)) for field, word, data in found]
+    return " and ".join(f"{word} {limit:g}" for word, limit in limits if limit < _LARGE)
 
 
 def literals(kind: Any) -> list[str]:

@@ -30,22 +30,24 @@ def _smoothing(label_smoothing: float, loss: str) -> str:
     return ""
 
 
-def _torchvision(name: str, weights: str) -> str:
+def _torchvision(name: str) -> str:
     if not name.startswith("torchvision:"):
         return ""
     from torchvision import models  # imports torch: only for who asks for one of its models
 
     known = models.list_models(module=models)
     model = name.removeprefix("torchvision:")
-    if model not in known:
-        return f'found "{name}"; torchvision has no such classifier.{_nearest(model, known)}'
-    return _weights(name, weights, [weight.name for weight in models.get_model_weights(model)])
+    return "" if model in known else f"found {show(name)}; torchvision has no such classifier.{_nearest(model, known)}"
 
 
-def _weights(name: str, weights: str, known: list[str]) -> str:
-    if weights == "none" or weights.startswith("sha256:") or weights in known:
+def _weights(weights: str, name: str) -> str:
+    if weights == "none" or weights.startswith("sha256:") or _torchvision(name):
         return ""
-    return f'"{name}" has no weights "{weights}"; accepted: {", ".join(["none", *known])}.'
+    from torchvision import models
+
+    known = ["none", *(one.name for one in models.get_model_weights(name.removeprefix("torchvision:")))]
+    accepted = ", ".join(map(show, known))
+    return "" if weights in known else f"found {show(weights)}; accepted with {show(name)}: {accepted}."
 
 
 def _nearest(model: str, known: list[str]) -> str:
@@ -56,5 +58,6 @@ def _nearest(model: str, known: list[str]) -> str:
 RULES = (
     Rule((("optimizer", "nesterov"), ("optimizer", "momentum")), _nesterov),
     Rule((("task", "label_smoothing"), ("task", "loss")), _smoothing),
-    Rule((("model", "name"), ("model", "weights")), _torchvision),
+    Rule((("model", "name"),), _torchvision),
+    Rule((("model", "weights"), ("model", "name")), _weights),
 )

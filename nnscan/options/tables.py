@@ -391,5 +391,8 @@ SECTIONS: dict[str, tuple[type[Options], ...]] = {
     "task": (Classification,),
     "training": (Training, TrainingFunction),
 }
-"""The tables that a grid may vary. Of several classes the table's `name` chooses; of `training`, whether it has a
-`function`."""
+"""The tables that a grid may vary. Of several classes the table's `name` chooses; of `training` the second, where there
+is a `function`."""
+
+VALIDATION: tuple[type[Options], ...] = (HoldOut, Folds)
+"""The second, where there are `folds`."""
