@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from nnscan.errors import NnscanError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
+BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
 class Commands(TyperGroup):
@@ -42,4 +43,4 @@ def tell_error(text: str) -> None:
 def _end_quietly() -> None:
     # `nnscan summarize | head` closes our stdout. Python would complain once more when it flushes at exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    raise typer.Exit(1)
+    raise typer.Exit(BROKEN_PIPE)

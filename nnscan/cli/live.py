@@ -142,9 +142,11 @@ def _states(progress: Progress, since: float) -> Table:
     row = Table.grid(padding=(0, 1), expand=True)
     row.add_column(ratio=1)
     row.add_column(justify="right")
-    counts = Text("   ").join(Text(f"{state} {count}", style=COLOURS[state]) for state, count in states(progress))
-    if progress.pending and not progress.running:
-        counts.append("   starting workers", style="dim")  # Ray and torch take 5 to 15 s to load
+    waiting = progress.pending and not progress.running  # Ray and torch take 5 to 15 s to load
+    counts = Text("  ").join(
+        Text("workers start" if waiting and state == "running" else f"{state} {number}", style=COLOURS[state])
+        for state, number in states(progress)
+    )
     row.add_row(counts, _times(progress, since))
     return row
 

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from nnscan.cli import wording
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.4, "0:00:00"), (59.6, "0:01:00"), (3661, "1:01:01"), (93784, "1 day, 2:03:04")]
+)
+def test_clock(seconds: float, said: str) -> None:
+    assert wording.clock(seconds) == said
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, "0 trials"), (1, "1 trial"), (12345, "12,345 trials")])
+def test_count(number: int, said: str) -> None:
+    assert wording.count(number, "trial") == said
+
+
+def test_shortest_is_relative_only_below_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert wording.shortest(tmp_path / "scans" / "a") == Path("scans/a")
+    assert wording.shortest(Path("/elsewhere")) == Path("/elsewhere")
+
+
+def test_a_single_value_has_no_spread() -> None:
+    assert wording.mean_and_spread(0.5, 0.25) == "0.5000 ± 0.2500"
+    assert wording.mean_and_spread(0.5, math.nan) == "0.5000"
