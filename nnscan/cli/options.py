@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -69,3 +70,10 @@ def find_scan(scan: str, scans: Path) -> ScanFolder:
     if not scan:
         typer.echo(f"The scan launched last: {folder.path}", err=True)
     return folder
+
+
+def launch_again(folder: ScanFolder) -> str:
+    """Return the command that launches a scan again, from its own folder."""
+    scans = folder.path.parent
+    where = [] if scans == Path("scans") else ["--scan-dir", str(scans)]
+    return shlex.join(["nnscan", "launch", str(folder.scan_file), *where])
