@@ -80,11 +80,11 @@ def summarize(
 
 
 def _content(summary: Summary, style: Format, rerun: str) -> bytes:
-    from nnscan.cli import export, tables
+    from nnscan.cli import export, plain
 
     match style:
         case Format.TABLE:
-            return "".join(f"{line}\n" for line in tables.lines(summary, rerun)).encode()
+            return "".join(f"{line}\n" for line in plain.lines(summary, rerun)).encode()
         case Format.JSON:
             return export.to_json(summary).encode()
         case Format.CSV:
