@@ -45,6 +45,9 @@ ONE_TABLE = {
 """10 x 10 x 1000 points, all in one table."""
 
 
+ONE_AXIS = {"model.dropout": [index / 200_000 for index in range(100_000)]}
+
+
 def scan_text(axes: dict[str, list[Any]], configurations: int) -> str:
     """Return a scan file with so many of the points of `axes`."""
     last = list(axes)[-1]
@@ -72,7 +75,11 @@ def drain(scan: Scan) -> int:
 def main() -> None:
     """Print a row for each size."""
     table = Table("grid", "configurations", "read and check s", "expand and key s", "together s", "plan of 5 folds s")
-    for label, axes in (("five axes, three tables", AXES), ("three axes, one table", ONE_TABLE)):
+    for label, axes in (
+        ("five axes, three tables", AXES),
+        ("three axes, one table", ONE_TABLE),
+        ("one axis", ONE_AXIS),
+    ):
         for size in (1_000, 10_000, 100_000):
             text = scan_text(axes, size)
             scan, reading = timed(lambda text=text: read(text))
@@ -80,7 +87,7 @@ def main() -> None:
             _, planning = timed(lambda scan=scan: expand(scan))
             times = (reading, expanding, reading + expanding, planning)
             table.add_row(label, f"{count:,}", *(f"{seconds:.2f}" for seconds in times))
-    Console().print(table)
+    Console(width=120).print(table)
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 
