@@ -29,3 +29,15 @@ def end_session(session: int) -> None:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs(left, timeout=1)
+
+
+def end_orphans(session: int) -> None:
+    """Kill the other processes of this one's `session` where the process that began it is gone.
+
+    Where that lives it tidies up by itself, and has something to say first.
+    """
+    left = {process.pid: process for process in in_session(session)}
+    if session not in left and left.pop(os.getpid(), None):
+        for process in left.values():
+            with contextlib.suppress(psutil.Error):
+                process.kill()

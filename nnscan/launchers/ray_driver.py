@@ -12,7 +12,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +71,10 @@ def _start_ray(request: Mapping[str, Any]) -> None:
 
 
 def _fit(request: Mapping[str, Any], bundles: Bundles) -> None:
-    workers = _workers(request)
-    cut = Bundles(bundles.launch, bundles.trials, workers) if workers > 1 else bundles
-    common = {"folder": request["folder"], "code": request["code"]}
+    workers = _workers(request, ray.nodes())  # type: ignore[no-untyped-call]
+    cut = Bundles(bundles.launch, bundles.trials, workers)
+    session = 0 if request["address"] else os.getsid(0)  # of a cluster that others started nothing is ended
+    common = {"folder": request["folder"], "code": request["code"], "session": session}
     tuner = tune.Tuner(
         tune.with_resources(BundleTrainable, {"cpu": request["cpus_per_trial"], "gpu": request["gpus_per_trial"]}),
         tune_config=tune.TuneConfig(
@@ -96,16 +97,30 @@ def _fit(request: Mapping[str, Any], bundles: Bundles) -> None:
     tuner.fit()
 
 
-def _workers(request: Mapping[str, Any]) -> int:
-    if request["workers"]:
-        return int(request["workers"])
-    have = dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
-    by_cpu = have.get("CPU", 0) // request["cpus_per_trial"]
-    by_gpu = have.get("GPU", 0) // request["gpus_per_trial"] if request["gpus_per_trial"] else by_cpu
-    if min(by_cpu, by_gpu) < 1:
-        needs = f"{request['cpus_per_trial']} CPUs and {request['gpus_per_trial']:g} GPUs"
-        raise RuntimeError(f"a trial needs {needs}, and Ray has {have.get('CPU', 0):g} and {have.get('GPU', 0):g}.")
-    return int(min(by_cpu, by_gpu))
+def _workers(request: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> int:
+    """Return how many bundles run at once: as many as the nodes of Ray take, or fewer where fewer were asked for.
+
+    Raises
+    ------
+    RuntimeError
+        Where no node takes one: Tune would wait for it without end.
+    """
+    needs = {"CPU": request["cpus_per_trial"], "GPU": request["gpus_per_trial"]}
+    have = [node["Resources"] for node in nodes if node["Alive"]]
+    room = sum(_room(node, needs) for node in have)
+    if not room:
+        largest = {name: max((node.get(name, 0) for node in have), default=0) for name in needs}
+        raise RuntimeError(f"a trial needs {_amounts(needs)}; the largest that a node has is {_amounts(largest)}.")
+    return min(request["workers"] or room, room)
+
+
+def _room(node: Mapping[str, float], needs: Mapping[str, float]) -> int:
+    # 1 // 0.1 is 9: Ray counts in ten thousandths, so we round there.
+    return min(int(node.get(name, 0) / need + 1e-4) for name, need in needs.items() if need)
+
+
+def _amounts(resources: Mapping[str, float]) -> str:
+    return " and ".join(f"{amount:g} {name}" for name, amount in resources.items())
 
 
 def _watch_input(request: Mapping[str, Any]) -> None:

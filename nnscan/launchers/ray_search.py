@@ -26,7 +26,7 @@ STARTS_IN_VAIN = 4
 class Cutter(Searcher):
     """Gives a worker that asks the next bundle."""
 
-    def __init__(self, bundles: Bundles, common: Mapping[str, str]) -> None:
+    def __init__(self, bundles: Bundles, common: Mapping[str, Any]) -> None:
         super().__init__(metric="done", mode="max")
         self._bundles = bundles
         self._common = dict(common)
@@ -37,7 +37,7 @@ class Cutter(Searcher):
         """Return the configuration of the next Tune trial: a bundle."""
         bundle = self._bundles.after(self._next)
         if bundle is None:
-            return cast(Any, Searcher.FINISHED)  # a string, though Searcher says dict
+            return cast(dict[str, Any], Searcher.FINISHED)  # a string, though Searcher says dict
         self._next = bundle.stop
         self._running[trial_id] = bundle
         return {**self._common, "bundle": bundle.plain()}

@@ -14,6 +14,7 @@ from ray.tune import Trainable
 
 from nnscan.bundles import Bundle
 from nnscan.errors import NnscanError
+from nnscan.launchers.leftovers import end_orphans
 
 PARENT_SECONDS = 1.0
 
@@ -25,7 +26,7 @@ class BundleTrainable(Trainable):
         """Make the process a worker: its words go to `logs/`, and it does not outlive its Ray."""
         self._config = config
         _print_to(Path(config["folder"]) / "logs" / f"{socket.gethostname()}-{os.getpid()}.log")
-        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=_end_with_parent, args=(os.getppid(), config["session"]), daemon=True).start()
 
     def step(self) -> dict[str, Any]:
         """Run the bundle; an error that is not a trial's is told: raising would repeat the bundle in a new process."""
@@ -57,8 +58,14 @@ def _print_to(log: Path) -> None:
         os.dup2(file.fileno(), 2)
 
 
-def _end_with_parent(parent: int) -> None:
-    """End this process when the raylet above it is gone: by themselves workers live on (measured with 2.60)."""
+def _end_with_parent(parent: int, session: int) -> None:
+    """End this process when the raylet above it is gone: by themselves workers live on (measured with 2.60).
+
+    Where the driver of `session` was killed together with the launching process nobody else is left to end Ray's
+    agents, which would stay for a minute more.
+    """
     while os.getppid() == parent:
         time.sleep(PARENT_SECONDS)
+    if session:
+        end_orphans(session)
     os._exit(1)
