@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from nnscan.dotted import is_dotted
 from nnscan.errors import DataError, StoreError
 from nnscan.failure import Thrown, describe
 from nnscan.results.journal import Writer
@@ -16,8 +17,6 @@ from nnscan.training.place import TakenOverError
 from nnscan.trial import Status, Trial
 
 Metrics = dict[str, Any]
-
-NOT_THE_TRIALS_FAULT = (StoreError, DataError, TakenOverError, KeyboardInterrupt)
 
 
 class Training(Protocol):
@@ -40,6 +39,10 @@ class Training(Protocol):
         """Do what comes after the last epoch; return what the end row says beyond the epochs."""
         ...
 
+    def remove_checkpoints(self) -> None:
+        """Remove what only an unfinished training needs."""
+        ...
+
 
 @dataclass
 class Curve:
@@ -58,9 +61,9 @@ class Curve:
 
     @property
     def diverged(self) -> bool:
-        """Whether a loss of the last epoch is not finite."""
+        """Whether a loss, or an error, of the last epoch is not finite."""
         last = self.rows[-1] if self.rows else {}
-        return any(not math.isfinite(value) for name, value in last.items() if name.endswith("loss"))
+        return any(not math.isfinite(value) for name, value in last.items() if smallest_wins(name))
 
     def columns(self) -> Metrics:
         """Return what the end row says of the epochs."""
@@ -93,7 +96,7 @@ def run(trial: Trial, number: int, writer: Writer, open_training: Callable[[], T
 
     Raises
     ------
-    StoreError, DataError, TakenOverError
+    StoreError, DataError, TakenOverError, KeyboardInterrupt
         Where it is not the trial's fault: the attempt has no end row and is made again.
     """
     started = time.time()
@@ -106,14 +109,22 @@ def run(trial: Trial, number: int, writer: Writer, open_training: Callable[[], T
         curve.first_epoch = training.first_epoch
         more = {**more, **_follow(trial, training, curve, writer)}
         ending = Ending(Status.DIVERGED if curve.diverged else Status.COMPLETED)
-    except NOT_THE_TRIALS_FAULT:
-        writer.interrupted(trial.key)
-        raise
-    except Exception as error:  # whatever a model throws is a result
+    except BaseException as error:  # whatever a user's code throws is a result, SystemExit too
+        if _is_no_result(error, trial):
+            writer.interrupted(trial.key)
+            raise
         ending = Ending(Status.FAILED, describe(error))
     metrics = {**curve.metrics(), **more.pop("metrics", {})}
     writer.end({**_end_row(trial, number, ending), **curve.columns(), **more, **_times(started), "metrics": metrics})
     return ending
+
+
+def _is_no_result(error: BaseException, trial: Trial) -> bool:
+    """Return whether `error` tells of the place, not of `trial`: its end, a full disk, data that have vanished."""
+    if isinstance(error, DataError):
+        name = trial.settings["data"].get("name", "")
+        return bool(name) and not is_dotted(name)  # what a user's function returns depends on the configuration
+    return isinstance(error, StoreError | TakenOverError | KeyboardInterrupt)
 
 
 def _follow(trial: Trial, training: Training, curve: Curve, writer: Writer) -> Metrics:
@@ -122,8 +133,10 @@ def _follow(trial: Trial, training: Training, curve: Curve, writer: Writer) -> M
         epoch = curve.add(row)
         writer.epoch({"trial": trial.key, "epoch": epoch, "metrics": row})
         if curve.diverged:
-            return {}
-    return training.finish()
+            break
+    more = {} if curve.diverged else training.finish()
+    training.remove_checkpoints()
+    return more
 
 
 def _start_row(trial: Trial, number: int, started: float) -> dict[str, Any]:

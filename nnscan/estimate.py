@@ -79,10 +79,10 @@ def dry_run(scan: Scan, folder: ScanFolder, options: LaunchOptions) -> Estimate:
 
 def missing_data(scan: Scan) -> str:
     """Return what data of `scan` are missing and what to do; "" where nothing is. Nothing is decoded."""
-    from nnscan.data.dataset import stamp  # torch
-
     try:
         for settings in fingerprints.data_settings(scan):
+            from nnscan.data.dataset import stamp  # torch
+
             stamp(settings, scan.data_root)
     except (DataError, ScanError) as error:
         return str(error)
@@ -125,6 +125,7 @@ def _seconds(plan: Plan, folder: ScanFolder, wanted: pa.Array, workers: int) -> 
         row["family"]: row["seconds_mean"]
         for row in took.group_by("family").aggregate([("seconds", "mean")]).to_pylist()
     }
-    left = plan.table.filter(pc.is_in(plan.table["key"], value_set=wanted))["family"].value_counts().to_pylist()
+    first = pc.index_in(wanted, value_set=plan.table["key"].combine_chunks())  # a trial in two families counts once
+    left = plan.table["family"].take(first).value_counts().to_pylist()
     total = sum(entry["counts"] * of_family.get(entry["values"], mean) for entry in left)
     return float(total / min(workers, max(1, len(wanted))))

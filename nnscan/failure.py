@@ -8,6 +8,10 @@ from dataclasses import dataclass
 
 from nnscan.trial import Failure
 
+LONGEST_ERROR = 500
+LONGEST_TRACEBACK = 20_000
+"""Characters of a row's texts: a message may hold a whole tensor, a recursion a thousand frames."""
+
 TRIES = 3
 """How often a trial is tried when its worker dies in it."""
 
@@ -27,26 +31,41 @@ class Thrown:
     """File and line that raised it."""
 
 
-def describe(error: Exception) -> Thrown:
+def describe(error: BaseException) -> Thrown:
     """Tell `error` for a row."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-    first_line = (str(error).splitlines() or [""])[0]
+    first_line = (_text(error).splitlines() or [""])[0]
     return Thrown(
         failure=Failure.OUT_OF_MEMORY if is_out_of_memory(error) else Failure.CONFIG,
-        error=f"{type(error).__name__}: {first_line}".removesuffix(": "),
-        traceback="".join(traceback.format_exception(error)),
+        error=_shortened(f"{type(error).__name__}: {first_line}".removesuffix(": "), LONGEST_ERROR),
+        traceback=_shortened("".join(traceback.format_exception(error)), LONGEST_TRACEBACK),
         place=place,
     )
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # an exception of a user's own may fail in telling what it is
+        return "<it cannot be told: its __str__ throws>"
+
+
+def _shortened(text: str, longest: int) -> str:
+    """Return `text` without its middle where it is too long: a traceback is read from its ends."""
+    if len(text) <= longest:
+        return text
+    half = longest // 2
+    return f"{text[:half]} ... {len(text) - 2 * half} characters left out ... {text[-half:]}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
     """Return whether `error` says that host or device memory ran out."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return True
     # torch's CPU allocator raises a bare RuntimeError.
-    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or "can't allocate memory" in _text(error)
 
 
 @dataclass

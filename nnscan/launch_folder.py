@@ -47,8 +47,6 @@ class Launch:
     """Folder that users' modules are imported from."""
     data_root: str
     """Folder below which data are looked for."""
-    download: bool = False
-    """Whether data sets may be downloaded."""
     cpus_per_trial: int = 1
     """Threads of a worker, too."""
     gpus_per_trial: float = 0.0

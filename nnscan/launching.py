@@ -13,25 +13,27 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from nnscan import fingerprints, launch_folder
 from nnscan.bundles import Bundles
 from nnscan.errors import LauncherError, NnscanError
+from nnscan.failure import TRIES
 from nnscan.launch_folder import Launch
 from nnscan.launch_options import FailedTrial, LaunchOptions, Outcome
 from nnscan.plan import Plan, expand
 from nnscan.provenance import command_line, provenance
-from nnscan.reconcile import COLUMNS, FINGERPRINTS, ToDo, one_trial, refuse_changed, still_to_do
+from nnscan.reconcile import COLUMNS, DATA_NAME, FINGERPRINTS, ToDo, one_trial, refuse_changed, still_to_do
 from nnscan.results import store
 from nnscan.results.compaction import compact
 from nnscan.results.folder import ScanFolder, write_atomically
 from nnscan.results.journal import Cause
 from nnscan.results.lock import hold
 from nnscan.results.progress import Follower, Progress
-from nnscan.running import Show, launcher_for, run, shown
+from nnscan.running import Show, check_resources, launcher_for, run, shown, terminated_as_interrupted
 from nnscan.scan import Scan
-from nnscan.trial import Status, Trial
+from nnscan.trial import Failure, Kind, Status, Trial
 
 SHOWN_FAILURES = 3
 KEY_DIGITS = 16
@@ -75,19 +77,27 @@ def launch(scan: Scan, folder: ScanFolder, options: LaunchOptions | None = None,
         _settle(order, plan)
         to_do = _to_do(order, plan)
         wanted = to_do.first(order.options.limit)
-        trials = plan.trials(wanted, to_do.attempts)
-        return train(order, Work(plan, trials, len(wanted), Follower(folder)))
+        follower = Follower(folder, _of(plan.table, "key", wanted) if order.options.trial else plan.table)
+        return train(order, Work(plan, wanted, plan.trials(wanted, to_do.attempts), follower))
+
+
+def _of(table: pa.Table, column: str, values: pa.Array) -> pa.Table:
+    return table.filter(pc.is_in(table[column], value_set=values))
 
 
 @contextmanager
 def held(order: Order) -> Iterator[None]:
-    """Hold the scan folder, made where it is missing; one that was made for nothing is removed."""
+    """Hold the scan folder, made where it is missing; one that was made for nothing is removed.
+
+    Who holds it knows that whoever wrote before is dead: and its launch with it, which is no fault of its trials.
+    """
     path = order.folder.path
     new = not path.exists()
     path.mkdir(parents=True, exist_ok=True)
     with hold(order.folder, command_line(), wait=order.options.wait):
         try:
             order.folder.stop.unlink(missing_ok=True)
+            store.close_journals(order.folder, lambda _: True, Cause.INTERRUPTED)
             yield
         except NnscanError as error:
             if new and error.exit_code == 2:
@@ -96,11 +106,7 @@ def held(order: Order) -> Iterator[None]:
 
 
 def _settle(order: Order, plan: Plan) -> None:
-    """Bring the scan folder into order: dead writers closed, tables wide enough and compact, the plan written.
-
-    We hold the lock, so whoever wrote before is dead; and its launch with it, which is no fault of its trials.
-    """
-    store.close_journals(order.folder, lambda _: True, Cause.INTERRUPTED)
+    """Bring the scan folder into order: tables wide enough and compact, the plan written."""
     store.widen(order.folder, plan.schemas())
     compact(order.folder)
     write_atomically(order.folder.scan_file, order.scan.toml().encode())
@@ -120,21 +126,22 @@ class Work:
 
     plan: Plan
     """Of the scan."""
+    keys: pa.Array
     trials: Iterable[Trial]
-    count: int
+    """Those of `keys`."""
     follower: Follower
-    """Follows what the user shall see: the whole scan, or the retrainings."""
+    """Follows what the user shall see: the whole scan, one trial, or the retrainings."""
 
 
 def train(order: Order, work: Work) -> Outcome:
     """Run trials in the scan folder, which the caller holds, and return how that ended; retrainings, too."""
     started = time.monotonic()
     launch = _launch(order)
-    ending = _run(order, launch, work) if work.count else _Ending()
+    ending = _run(order, launch, work) if len(work.keys) else _Ending()
     compact(order.folder)
     return Outcome(
         folder=order.folder,
-        launched=work.count,
+        launched=len(work.keys),
         progress=work.follower.poll(),
         failures=_failures(order, launch),
         stopped=_stopped(order.folder),
@@ -151,19 +158,35 @@ class _Ending:
 
 
 def _run(order: Order, launch: Launch, work: Work) -> _Ending:
+    check_resources(launch, order.options.workers)
+    try:
+        with terminated_as_interrupted():
+            _prepare_and_run(order, launch, work)
+    except KeyboardInterrupt:
+        return _Ending(interrupted=True)
+    except LauncherError as error:
+        return _Ending(error=str(error))
+    return _Ending(error=_without_result(order, work))
+
+
+def _prepare_and_run(order: Order, launch: Launch, work: Work) -> None:
     options = order.options
     with launcher_for(order.folder, launch, options.workers) as launcher:  # starts while the data are looked at
         launch = replace(launch, accepted=_check_fingerprints(order, work.plan))
         launch_folder.write(order.folder, launch, work.trials)
         workers = 1 if options.cluster == "inline" else options.workers
-        try:
-            with shown(work.follower, order.show):
-                run(launcher, Bundles(launch.name, work.count, workers), order.folder)
-        except KeyboardInterrupt:
-            return _Ending(interrupted=True)
-        except LauncherError as error:
-            return _Ending(error=str(error))
-    return _Ending()
+        with shown(work.follower, order.show):
+            run(launcher, Bundles(launch.name, len(work.keys), workers), order.folder)
+
+
+def _without_result(order: Order, work: Work) -> str:
+    """Say so where trials have no result although every worker came to its end; "" where all have, or were stopped."""
+    trials = store.read_trials(order.folder, list(COLUMNS))
+    left = int(still_to_do(work.keys, trials, retry_failed=False).wanted.sum())
+    if not left or order.folder.stop.exists():
+        return ""
+    count, logs = f"{left} of {len(work.keys)} trials", order.folder.logs
+    return f"{count} have no result, though every worker came to its end: {logs} holds their words. Launch again."
 
 
 def _launch(order: Order) -> Launch:
@@ -190,8 +213,8 @@ def _check_fingerprints(order: Order, plan: Plan) -> tuple[str, ...]:
 
     Results of points that are no longer in the grid are not looked at.
     """
-    trials = store.read_trials(order.folder, ["trial", *FINGERPRINTS])
-    trials = trials.filter(pc.is_in(trials["trial"], value_set=plan.keys()))
+    columns = [name for name in (DATA_NAME,) if name in plan.schemas().hyperparameters]
+    trials = _of(store.read_trials(order.folder, ["trial", *FINGERPRINTS, *columns]), "trial", plan.keys())
     accepted = {old for launch in launch_folder.read_all(order.folder) for old in launch.accepted}
     if order.options.accept_changed:
         accepted |= {str(value) for name in FINGERPRINTS for value in pc.unique(trials[name]).to_pylist()}
@@ -201,15 +224,32 @@ def _check_fingerprints(order: Order, plan: Plan) -> tuple[str, ...]:
 
 def _failures(order: Order, launch: Launch) -> tuple[FailedTrial, ...]:
     """Return the first trials that failed in `launch`."""
-    trials = store.read_trials(order.folder, ["trial", "status", "error", "traceback", "launch"])
+    trials = store.read_trials(order.folder, [*COLUMNS, "kind", "family", "error", "traceback", "launch"])
     failed = pc.and_(pc.equal(trials["launch"], launch.name), pc.equal(trials["status"], Status.FAILED.value))
-    return tuple(_failed(order, row) for row in trials.filter(failed).slice(0, SHOWN_FAILURES).to_pylist())
+    to_be_repeated = pc.and_(pc.equal(trials["failure"], Failure.LOST.value), pc.less(trials["attempt"], TRIES))
+    shown = trials.filter(pc.and_not(failed, to_be_repeated)).slice(0, SHOWN_FAILURES)
+    return tuple(_failed(order, row) for row in shown.to_pylist())
 
 
 def _failed(order: Order, row: Mapping[str, str]) -> FailedTrial:
-    scan = shlex.quote(str(order.folder.scan_file))
-    command = f"nnscan launch {scan} --cluster inline --trial {row['trial'][:KEY_DIGITS]}"
+    command = shlex.join([*_rerun(order, row), "--cluster", "inline", *_scan_dir(order.folder)])
     return FailedTrial(key=row["trial"], error=row["error"], traceback=row["traceback"], command=command)
+
+
+def _rerun(order: Order, row: Mapping[str, str]) -> list[str]:
+    if row["kind"] == Kind.RETRAINING.value:
+        return ["nnscan", "retrain-best", order.folder.path.name, "--family", row["family"]]
+    return ["nnscan", "launch", _here(order.folder.scan_file), "--trial", row["trial"][:KEY_DIGITS]]
+
+
+def _scan_dir(folder: ScanFolder) -> list[str]:
+    usual = Path.cwd() / "scans"
+    return [] if folder.path.parent == usual else ["--scan-dir", _here(folder.path.parent)]
+
+
+def _here(path: Path) -> str:
+    """Return `path` as the working folder has it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _stopped(folder: ScanFolder) -> str:

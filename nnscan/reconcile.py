@@ -19,6 +19,9 @@ COLUMNS = ("trial", "status", "failure", "attempt")
 
 FINGERPRINTS = ("data_fingerprint", "code_fingerprint", "numerics")
 
+DATA_NAME = "data.name"
+"""Hyperparameter that names the data; a training function that loads its own has none."""
+
 
 @dataclass(frozen=True)
 class ToDo:
@@ -81,7 +84,7 @@ def refuse_changed(trials: pa.Table, present: Mapping[str, Iterable[str]], accep
     Parameters
     ----------
     trials : pa.Table
-        Trials of the plan that ended, with the columns `FINGERPRINTS`.
+        Trials of the plan that ended, with the columns `FINGERPRINTS`, and `DATA_NAME` where there is one.
     present : mapping
         The fingerprints of now, by column.
     accepted : iterable of str
@@ -89,10 +92,21 @@ def refuse_changed(trials: pa.Table, present: Mapping[str, Iterable[str]], accep
     """
     known = set(accepted)
     for column, now in present.items():
-        stored = {str(value) for value in pc.unique(trials[column]).to_pylist() if value not in (None, "")}
+        stored = {str(value) for value in _stored(trials, column) if value not in (None, "")}
         if strange := sorted(stored - set(now) - known):
             raise DataError(
                 f"{column.replace('_', ' ')}: results of this scan were made with {', '.join(strange)};"
                 f" now it is {', '.join(sorted(now)) or 'none'}. Start anew: --scan-dir FOLDER, or another `name` in"
                 " the scan file; or, where the change moves no result, go on with --accept-changed."
             )
+
+
+def _stored(trials: pa.Table, column: str) -> list[str | int | None]:
+    """Return the different values of a column of fingerprints.
+
+    Not those of data that a user's function (`package.module:function`) returned: what it returns now is known when it
+    is called, in the trials; that its source is the same is told by the code's fingerprint.
+    """
+    if column == "data_fingerprint" and DATA_NAME in trials.column_names:
+        trials = trials.filter(pc.invert(pc.match_substring(trials[DATA_NAME], ":")))
+    return list(pc.unique(trials[column]).to_pylist())

@@ -108,7 +108,8 @@ def retrain_best(
         choices = choose(order.folder, asked)
         plan = Plan.read(order.folder)
         trials = [trial for trial in _retrainings(plan, choices) if not _has(order.folder, trial)]
-        outcome = train(order, Work(plan, trials, len(trials), Follower(order.folder, _table(choices))))
+        keys = pa.array([trial.key for trial in trials], pa.string())
+        outcome = train(order, Work(plan, keys, trials, Follower(order.folder, _table(choices))))
     chosen = {_key(choice) for choice in choices}
     summary = summarize_folder(order.folder)
     return RetrainOutcome(

@@ -10,7 +10,8 @@ from pathlib import Path
 from types import FrameType
 
 from nnscan.bundles import Bundles
-from nnscan.errors import LauncherError
+from nnscan.cpus import usable_cpus
+from nnscan.errors import LauncherError, Problem, ScanError
 from nnscan.launch_folder import Launch
 from nnscan.launchers import Launcher, Submission
 from nnscan.launchers.inline import InlineLauncher
@@ -18,6 +19,7 @@ from nnscan.results.folder import ScanFolder
 from nnscan.results.journal import Cause
 from nnscan.results.progress import Follower, Progress
 from nnscan.results.store import close_journals
+from nnscan.training.place import visible_gpus
 
 Show = Callable[[Progress], None]
 
@@ -45,6 +47,23 @@ def launcher_for(folder: ScanFolder, launch: Launch, workers: int) -> Iterator[L
         launcher.close()
 
 
+def check_resources(launch: Launch, workers: int) -> None:
+    """Raise ScanError where a trial needs more than this machine has; of a Ray cluster it is known once joined."""
+    problems = [] if launch.cluster == "ray" else list(_lacking(launch, workers))
+    if problems:
+        raise ScanError("resources", problems)
+
+
+def _lacking(launch: Launch, workers: int) -> Iterator[Problem]:
+    cpus = usable_cpus()
+    if launch.cluster == "local" and not workers and launch.cpus_per_trial > cpus:
+        message = f"found {launch.cpus_per_trial}; here are {cpus} to use. Take fewer, or say how many run at once:"
+        yield Problem("resources.cpus_per_trial", f"{message} --workers 1")
+    if launch.gpus_per_trial and launch.gpus_per_trial > (gpus := visible_gpus()):
+        message = f"found {launch.gpus_per_trial:g}; torch sees {gpus} here. Set it to 0 to train on the CPU, or see"
+        yield Problem("resources.gpus_per_trial", f"{message} `nnscan doctor`.")
+
+
 def run(launcher: Launcher, bundles: Bundles, folder: ScanFolder) -> None:
     """Run `bundles` to their end; journals that nobody writes any more are closed then.
 
@@ -53,13 +72,12 @@ def run(launcher: Launcher, bundles: Bundles, folder: ScanFolder) -> None:
     LauncherError
         Where the back-end fails, or a worker cannot go on: what it said.
     KeyboardInterrupt
-        Ctrl-C or SIGTERM; no worker is left.
+        Ctrl-C; no worker is left.
     """
     submission = launcher.submit(bundles)
     cause = Cause.INTERRUPTED
     try:
-        with _terminated_as_interrupted():
-            _follow(submission)
+        _follow(submission)
         cause = Cause.LOST
     finally:
         submission.cancel()
@@ -73,7 +91,7 @@ def _follow(submission: Submission) -> None:
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
+def terminated_as_interrupted() -> Iterator[None]:
     """Let SIGTERM end a launch as Ctrl-C does; signals are the main thread's alone."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 Settings = Mapping[str, Any]
-"""A configuration, resolved: the tables `data`, `model`, `optimizer`, `task`, `training`, `validation`, defaults included."""
+"""A configuration, resolved: `data`, `model`, `optimizer`, `task`, `training`, `validation`, defaults included."""
 
 
 class Kind(StrEnum):

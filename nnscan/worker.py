@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import platform
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -89,18 +89,20 @@ def _wanted(worker: Worker) -> Iterator[tuple[Trial, int]]:
 
 
 def _run_trial(worker: Worker, trial: Trial, number: int) -> Failure | None:
-    ending = attempt.run(trial, number, worker.writer, lambda: _training(trial, worker.place), worker.launch.metric)
+    open_training = _opener(trial, worker.place)
+    ending = attempt.run(trial, number, worker.writer, open_training, worker.launch.metric)
     if _streak(worker.bundle.launch).ended(ending.thrown) and ending.thrown:
         _stop_scan(worker.folder, ending.thrown)
     return ending.thrown.failure if ending.thrown else None
 
 
-def _training(trial: Trial, place: Place) -> attempt.Training:
+def _opener(trial: Trial, place: Place) -> Callable[[], attempt.Training]:
+    """Return what opens the training of `trial`; what it needs is imported now, before the attempt's clock starts."""
     if "function" in trial.settings["training"]:
-        return FunctionTraining(trial, place)
+        return partial(FunctionTraining, trial, place)
     from nnscan.training.network import NetworkTraining  # torch and torchvision: 3 s that a function may not need
 
-    return NetworkTraining.open(trial, place)
+    return partial(NetworkTraining.open, trial, place)
 
 
 @cache

@@ -37,22 +37,29 @@ class FunctionTraining:
         Raises
         ------
         ValueError
-            Where it yields other names, or values that are no numbers.
+            Where it yields other names, values that are no numbers, or nothing at all.
         """
         training = self.trial.settings["training"]
         function = load_function(training["function"])
         _use_threads(self.place.launch.cpus_per_trial)
         rows = iter(function(**training["arguments"], **_offered(function, self.trial, self.place)))
+        told = 0
         for epoch in range(1, self.trial.epochs + 1):
             started = time.perf_counter()
             _seed(self.trial, epoch)
             for row in islice(rows, 1):
+                told = epoch
                 checked = _checked(row, training["metrics"], training["function"])
                 yield {**checked, "epoch_seconds": time.perf_counter() - started}
+        if not told:
+            raise ValueError(f"{training['function']} yielded nothing: let it yield a dict of floats an epoch.")
 
     def finish(self) -> Metrics:
         """Add nothing: a function keeps its weights itself."""
         return {}
+
+    def remove_checkpoints(self) -> None:
+        """Remove nothing: a function saves what it needs itself."""
 
 
 def _use_threads(threads: int) -> None:
@@ -92,7 +99,7 @@ def _seed(trial: Trial, epoch: int) -> None:
         torch.manual_seed(value)
 
 
-def _checked(row: Mapping[str, Any], names: list[str], function: str) -> Metrics:
+def _checked(row: Any, names: list[str], function: str) -> Metrics:
     if not isinstance(row, Mapping) or set(row) != set(names):
         found = sorted(row) if isinstance(row, Mapping) else type(row).__name__
         raise ValueError(

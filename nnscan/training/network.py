@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # torch does at the first optimiser: 2 s that belong to no trial
 
 from nnscan.data.batches import resident
 from nnscan.data.dataset import Dataset, load
@@ -82,8 +83,11 @@ class NetworkTraining:
         elif self.state.best is not None:
             self.state.model.load_state_dict(self.state.best)
             save_model(self.place.folder.kept / self.trial.key, self.state.model, self._card({}))
-        checkpoint.remove(self.place.folder.checkpoints, self.trial.key)
         return more
+
+    def remove_checkpoints(self) -> None:
+        """Remove the checkpoints of the trial, whoever wrote them."""
+        checkpoint.remove(self.place.folder.checkpoints, self.trial.key)
 
     def _add(self, row: Metrics) -> Metrics:
         self.rows.append(row)
@@ -166,6 +170,7 @@ def _trial_data(trial: Trial, place: Place) -> TrialData:
         trial.settings["training"]["seed"],
         trial.replicate,
         place.device,
+        place.launch.name,
     )
     key = canonical_json([dataset.fingerprint, place.device, *shared_by(trial)])
     if key not in _kept:
@@ -183,7 +188,10 @@ _kept: OrderedDict[str, TrialData] = OrderedDict()
 
 
 @lru_cache(maxsize=1)
-def _dataset(settings: str, root: Path, cache: Path, seed: int, replicate: int, device: str) -> Dataset:
-    """Return the data set, on the device where it fits; once a process: listing an image folder takes a while."""
+def _dataset(settings: str, root: Path, cache: Path, seed: int, replicate: int, device: str, launch: str) -> Dataset:  # noqa: ARG001
+    """Return the data set, on the device where it fits.
+
+    Once a process and launch: listing an image folder takes a while, and by the next launch it may have changed.
+    """
     dataset = load(json.loads(settings), root=root, cache=cache, seed=seed, replicate=replicate)
     return replace(dataset, images=resident(dataset.images, device))

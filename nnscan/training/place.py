@@ -49,12 +49,18 @@ def choose_device(gpus_per_trial: float) -> str:
     """
     if not gpus_per_trial:
         return "cpu"
+    if not visible_gpus():
+        raise LauncherError(
+            f"resources.gpus_per_trial = {gpus_per_trial:g}, and torch sees none where the trial runs. Set it to 0, or"
+            " see `nnscan doctor` there."
+        )
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "mps"
+
+
+def visible_gpus() -> int:
+    """Return how many GPUs torch sees in this process."""
     import torch  # 2 s that a user's function without torch need not pay
 
-    if torch.cuda.is_available():
-        return "cuda"
-    if torch.backends.mps.is_available():
-        return "mps"
-    raise LauncherError(
-        f"resources.gpus_per_trial = {gpus_per_trial:g}, and torch sees none here. Set it to 0, or see `nnscan doctor`."
-    )
+    return torch.cuda.device_count() or int(torch.backends.mps.is_available())
