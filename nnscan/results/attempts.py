@@ -182,7 +182,9 @@ def schema_of(table: str, schemas: Schemas) -> pa.Schema:
 
 
 def _table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
-    return pa.table([_array([row.get(field.name) for row in rows], field.type) for field in schema], schema=schema)
+    return pa.Table.from_arrays(
+        [_array([row.get(field.name) for row in rows], field.type) for field in schema], schema=schema
+    )
 
 
 def _array(values: list[Any], type_: pa.DataType) -> pa.Array:

@@ -24,7 +24,7 @@ from nnscan.results.attempts import TABLES, schema_of
 from nnscan.results.choice import DECIDING, OF_ATTEMPT, Chosen, Mask, standing
 from nnscan.results.folder import ScanFolder
 from nnscan.results.journal import journals
-from nnscan.results.part import Part, parts, read_groups, read_part, remove_replaced, write_part
+from nnscan.results.part import Part, parts, read_groups, read_part, remove_replaced, stacked, write_part
 from nnscan.results.schema import read_schemas
 from nnscan.results.store import seal_all, widen
 
@@ -113,7 +113,7 @@ class Piece:
 
 def _trial_pieces(listed: Sequence[Part]) -> list[Piece]:
     tables = [read_part(part, DECIDING) for part in listed]
-    mask = standing(pa.concat_tables([DECIDING.empty_table(), *tables]))
+    mask = standing(stacked(DECIDING, tables))
     if mask is None:
         mask = np.ones(sum(map(len, tables)), dtype=bool)
     ends = np.cumsum([len(table) for table in tables])
@@ -123,7 +123,7 @@ def _trial_pieces(listed: Sequence[Part]) -> list[Piece]:
 def _standing(folder: ScanFolder) -> Chosen:
     """Return the attempts that stand in the compacted parts of trials/."""
     found = [read_part(part, OF_ATTEMPT) for part in parts(folder.trials) if part.compacted]
-    return Chosen(pa.concat_tables([OF_ATTEMPT.empty_table(), *found]))
+    return Chosen(stacked(OF_ATTEMPT, found))
 
 
 def _row_pieces(listed: Sequence[Part], chosen: Chosen) -> list[Piece]:

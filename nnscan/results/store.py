@@ -27,7 +27,7 @@ from nnscan.results.attempts import TABLES, Attempt, attempts, ended, schema_of,
 from nnscan.results.choice import DECIDING, OF_ATTEMPT, Chosen, standing
 from nnscan.results.folder import ScanFolder
 from nnscan.results.journal import Cause, Journal, Writer, append_closed, close, counted, journals, read_rows
-from nnscan.results.part import Part, VanishedError, describe, parts, read_groups, read_part, write_part
+from nnscan.results.part import Part, VanishedError, describe, parts, read_groups, read_part, stacked, write_part
 from nnscan.results.schema import TRIALS, Schemas, hyperparameters, read_schemas, told_by, unify, write_schemas
 from nnscan.trial import Failure, Kind
 
@@ -171,7 +171,7 @@ def _trials(folder: ScanFolder, columns: Sequence[str] | None) -> pa.Table:
     schema = _schema(folder, "trials", listed)
     wanted = _project(schema, columns)
     if not found and all(part.compacted for part in listed):
-        return pa.concat_tables([wanted.empty_table(), *(read_part(part, wanted) for part in listed)])
+        return stacked(wanted, (read_part(part, wanted) for part in listed))
     read = pa.unify_schemas([wanted, DECIDING])
     table = pa.concat_tables([trials_table(found, read), *(read_part(part, read) for part in listed)])
     mask = standing(table)
@@ -222,7 +222,7 @@ def _attempt_rows(
     chosen = Chosen(_standing_attempts(found, listed, trials))
     sources = [[TABLES[table](found, read)], *(read_groups(part, read) for part in own)]
     picked = [table.filter(pa.array(mask)) for source in sources for table, mask in chosen.pick(source)]
-    rows = pa.concat_tables([read.empty_table(), *picked])
+    rows = stacked(read, picked)
     _check_there(listed)  # compaction removes these before any epochs: else the choice may be an older one
     return rows.select(wanted.names)
 
