@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypeAlias, TypedDict, Unpack
 
 from nnscan.errors import Problem, ScanError
 from nnscan.launch_options import LaunchOptions
 from nnscan.results.folder import ScanFolder
-from nnscan.scan import Scan, find_scan_file, load
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,11 +26,12 @@ if TYPE_CHECKING:
     from nnscan.results.progress import Progress
     from nnscan.results.summary import Summary
     from nnscan.retraining import RetrainOutcome
+    from nnscan.scan import Scan
 
 SCANS = Path("scans")
 """Where scan folders lie, unless another folder is named."""
 
-ScanLike = Scan | str | Path | None
+ScanLike: TypeAlias = "Scan | str | Path | None"
 
 
 class LaunchKeywords(TypedDict, total=False):
@@ -192,13 +192,15 @@ def scan_folder(scan: ScanLike = None, *, scans: Path = SCANS) -> ScanFolder:
     """
     if scan is None:
         return last_launched(scans)
-    if isinstance(scan, Scan):
+    if not isinstance(scan, str | Path):
         return _existing(scans / scan.name, scans)
     if _is_scan_folder(Path(scan)):
         return ScanFolder(Path(scan))
     if _is_scan_folder(scans / scan):
         return ScanFolder(scans / scan)
     if Path(scan).is_file():
+        from nnscan.scan import load  # pydantic: 0.1 s that reading results does without
+
         return _existing(scans / load(scan).name, scans)
     raise _no_such_scan(str(scan), scans)
 
@@ -213,7 +215,11 @@ def last_launched(scans: Path = SCANS) -> ScanFolder:
 
 
 def _scan(scan: ScanLike) -> Scan:
-    return scan if isinstance(scan, Scan) else load(None if scan is None else find_scan_file(str(scan)))
+    from nnscan.scan import find_scan_file, load
+
+    if scan is None:
+        return load(None)
+    return load(find_scan_file(str(scan))) if isinstance(scan, str | Path) else scan
 
 
 def _home(scan: Scan, folder: str | Path) -> ScanFolder:

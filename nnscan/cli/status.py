@@ -24,6 +24,9 @@ def status(scan: ScanArgument = "", scan_dir: ScanDirectory = Path("scans")) -> 
       nnscan status mnist
       watch -n 10 nnscan status scans/mnist
     """
+    from nnscan.cli.arrow import do_without_pandas
+
+    do_without_pandas()
     from nnscan.results.progress import Follower
 
     folder = find_scan(scan, scan_dir)

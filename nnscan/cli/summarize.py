@@ -66,6 +66,9 @@ def summarize(
       nnscan summarize mnist --format csv > board.csv
       nnscan summarize mnist --format parquet --output board.parquet
     """
+    from nnscan.cli.arrow import do_without_pandas
+
+    do_without_pandas()
     from nnscan.results.summary import summarize_folder
 
     folder = find_scan(scan, scan_dir)

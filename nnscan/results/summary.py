@@ -34,7 +34,7 @@ PLAN_COLUMNS = ("key", "configuration", "family", "fold", "replicate")
 
 TRIALS_COLUMNS = (
     *("trial", "configuration", "kind", "status", "failure", "error", "attempt", "metric", "score", "best_epoch"),
-    *("parameters", "seconds", "epochs", "replicate", "test_loss", "test_accuracy"),
+    *("parameters", "seconds", "epochs", "test_loss", "test_accuracy"),
 )
 """Of trials/, as far as a summary reads it; hyperparameters come on top."""
 
