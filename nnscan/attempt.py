@@ -14,7 +14,7 @@ from nnscan.failure import Thrown, describe
 from nnscan.results.journal import Writer
 from nnscan.results.metric import best_epoch, smallest_wins
 from nnscan.training.place import TakenOverError
-from nnscan.trial import Status, Trial
+from nnscan.trial import Kind, Status, Trial
 
 Metrics = dict[str, Any]
 
@@ -49,6 +49,8 @@ class Curve:
     """The epochs of an attempt as they come."""
 
     metric: str
+    chooses: bool = True
+    """Whether it has a best epoch: what a retraining measures, on the test set, chooses nothing."""
     first_epoch: int = 0
     scores: list[float] = field(default_factory=list)
     rows: list[Metrics] = field(default_factory=list)
@@ -80,7 +82,7 @@ class Curve:
         return self.rows[-1] if self.rows and self._best() is None else {}
 
     def _best(self) -> int | None:
-        return best_epoch(self.scores, smallest_wins(self.metric))
+        return best_epoch(self.scores, smallest_wins(self.metric)) if self.chooses else None
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def run(trial: Trial, number: int, writer: Writer, open_training: Callable[[], T
     """
     started = time.time()
     writer.start(_start_row(trial, number, started))
-    curve = Curve(metric)
+    curve = Curve(metric, chooses=trial.kind is Kind.TRIAL)
     more: Metrics = {}
     try:
         training = open_training()
