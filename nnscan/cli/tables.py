@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console, RenderableType
+from rich.console import Console, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -150,9 +150,10 @@ def _width(columns: Sequence[Column]) -> int:
 def _table(columns: Sequence[Column], styles: Sequence[str] = ()) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="underline")
     for column in columns:
-        table.add_column(column.head, justify="right" if column.right else "left", vertical="bottom", overflow="fold")
+        side: JustifyMethod = "right" if column.right else "left"
+        table.add_column(Text(column.head), justify=side, vertical="bottom", overflow="fold")
     for index, row in enumerate(zip(*(column.cells for column in columns), strict=True)):
-        table.add_row(*row, style=styles[index] if styles else None)
+        table.add_row(*map(Text, row), style=styles[index] if styles else None)  # as Text: rich reads markup in a str
     return table
 
 
