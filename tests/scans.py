@@ -1,0 +1,87 @@
+"""Scans to launch, and what came of them, for the tests of the road from scan file to store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from nnscan import toml
+from nnscan.launch_options import LaunchOptions, Outcome
+from nnscan.launching import launch
+from nnscan.results import store
+from nnscan.results.folder import ScanFolder
+from nnscan.scan import Scan, read
+
+TESTS = Path(__file__).parent
+"""Working folder of these launches: users' functions (functions.py) are imported from it."""
+
+DIGITS = """
+name = "digits"
+[data]
+name = "digits"
+[validation]
+folds = 2
+[training]
+epochs = 2
+batch_size = 64
+[[grid]]
+family = "Narrow"
+model.name = "mlp"
+model.width = [4, 8]
+optimizer.name = "sgd"
+[[grid]]
+family = "Wide"
+model.name = "mlp"
+model.width = [8, 16]
+optimizer.name = "sgd"
+"""
+"""8 trials that differ in width: MLPs of 4, 8 (in both families) and 16 units, two folds."""
+
+OF_TIME = {"seconds", "started", "ended", "epoch_seconds", "examples_per_second"}
+OF_PLACE = {"host", "device", "bundle", "writer", "launch", "attempt"}
+
+
+def function_scan(name: str, rates: list[float], *, folds: int = 2, epochs: int = 2, **arguments: Any) -> Scan:
+    """Return a scan of the function `name` in functions.py over `rates`."""
+    given = "".join(f"arguments.{key} = {toml.value(value)}\n" for key, value in arguments.items())
+    return read(
+        f"""
+        name = "{name}"
+        [validation]
+        {f"folds = {folds}" if folds > 1 else "holdout = 0.2"}
+        [training]
+        function = "functions:{name}"
+        metrics = ["val_loss"]
+        epochs = {epochs}
+        {given}
+        [[grid]]
+        family = "Own"
+        training.arguments.rate = {toml.value(rates)}
+        """
+    )
+
+
+def run(scan: Scan, path: Path, **options: Any) -> Outcome:
+    """Launch `scan` in this process, unless `options` say otherwise."""
+    return launch(scan, ScanFolder(path / "scans" / scan.name), LaunchOptions(**{"cluster": "inline", **options}))
+
+
+def rows_of(outcome: Outcome, *columns: str) -> list[tuple[Any, ...]]:
+    """Return these columns of the table of trials, sorted."""
+    table = store.read_trials(outcome.folder, columns)
+    return sorted(zip(*(table[name].to_pylist() for name in columns), strict=True), key=repr)
+
+
+def tables(folder: ScanFolder) -> tuple[list[str], list[str]]:
+    """Return the rows of trials/ and epochs/ as sorted text, without what tells time, place and attempt.
+
+    Python writes the shortest text that gives a float back, so equal text is equal bits.
+    """
+    return _text(store.read_trials(folder)), _text(store.read_epochs(folder))
+
+
+def _text(table: pa.Table) -> list[str]:
+    kept = [name for name in table.column_names if name not in OF_TIME | OF_PLACE]
+    return sorted(repr(row) for row in table.select(kept).to_pylist())

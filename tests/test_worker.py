@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from functions import note
+from scans import TESTS, function_scan
+
+from nnscan import launch_folder, worker
+from nnscan.bundles import Bundle
+from nnscan.errors import DataError
+from nnscan.failure import FAILURES_IN_A_ROW
+from nnscan.launch_folder import Launch
+from nnscan.plan import expand
+from nnscan.results import store
+from nnscan.results.folder import ScanFolder
+from nnscan.results.journal import Cause, Writer, journals
+from nnscan.scan import Scan, read
+from nnscan.trial import Trial
+from nnscan.worker import run_bundle
+
+
+@pytest.fixture(autouse=True)
+def in_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(TESTS)
+
+
+class Bench:
+    """A launch of all trials of a scan, and the bundle that holds them."""
+
+    def __init__(self, scan: Scan, path: Path, **changes: Any) -> None:
+        self.folder = ScanFolder(path / "scan")
+        self.folder.path.mkdir()
+        plan = expand(scan)
+        store.widen(self.folder, plan.schemas())
+        self.trials: list[Trial] = list(plan.trials())
+        name = launch_folder.new_name()
+        launch = Launch(name=name, scan="s", metric=scan.metric, code=str(TESTS), data_root=str(TESTS), **changes)
+        launch_folder.write(self.folder, launch, self.trials)
+        self.bundle = Bundle(name, 0, len(self.trials))
+
+    def run(self) -> None:
+        run_bundle(self.folder.path, TESTS, self.bundle)
+
+    def rows(self, *columns: str) -> list[tuple[Any, ...]]:
+        """Rows of the trials that ended, in the order of the plan."""
+        table = store.read_trials(self.folder, ["trial", *columns]).to_pylist()
+        found = {row.pop("trial"): tuple(row.values()) for row in table}
+        return [found[trial.key] for trial in self.trials if trial.key in found]
+
+
+def notes(path: Path) -> list[str]:
+    return (path / "notes").read_text().splitlines()
+
+
+def test_a_bundle_leaves_parts_and_no_journal(tmp_path: Path) -> None:
+    bench = Bench(function_scan("learn", [0.5, 2.0]), tmp_path)
+    bench.run()
+    assert bench.rows("status", "score") == [
+        ("completed", 0.125),
+        ("completed", 0.140625),
+        ("completed", 0.5),
+        ("completed", 0.515625),
+    ]
+    assert journals(bench.folder) == []
+    assert len(list(bench.folder.trials.glob("*.parquet"))) == 1
+
+
+def test_rows_say_where_they_were_made(tmp_path: Path) -> None:
+    bench = Bench(function_scan("learn", [0.5], folds=1), tmp_path, cpus_per_trial=2)
+    bench.run()
+    columns = ("launch", "bundle", "device", "threads", "processes", "fused", "attempt")
+    assert bench.rows(*columns) == [(bench.bundle.launch, bench.bundle.name, "cpu", 2, 1, 1, 1)]
+
+
+def test_a_repeated_bundle_trains_only_what_is_left(tmp_path: Path) -> None:
+    bench = Bench(function_scan("learn", [0.5, 2.0], folder=str(tmp_path)), tmp_path)
+    with store.writing(bench.folder, bench.bundle.name, {}) as writer:
+        for trial in bench.trials[:3]:
+            row = {"trial": trial.key, "attempt": 1}
+            writer.start({**row, "settings": trial.settings})
+            writer.end({**row, "status": "completed", "metrics": {}})
+    bench.run()
+    assert notes(tmp_path) == ["2.0 1"]
+    assert len(bench.rows("status")) == 4
+
+
+def dead_writer(bench: Bench, trial: Trial) -> Writer:
+    """A writer that started `trial` and then never wrote again."""
+    writer = Writer(bench.folder, bench.bundle.name, {})
+    attempt = 1 + store.ended_in_bundle(bench.folder, bench.bundle.name)[1].get(trial.key, 0)
+    writer.start({"trial": trial.key, "attempt": attempt, "settings": trial.settings})
+    return writer
+
+
+def test_the_trial_in_which_a_worker_died_is_tried_again(tmp_path: Path) -> None:
+    bench = Bench(function_scan("learn", [0.5]), tmp_path)
+    dead_writer(bench, bench.trials[0])
+    bench.run()
+    assert bench.rows("status", "attempt") == [("completed", 2), ("completed", 1)]
+
+
+def test_the_trial_in_which_workers_died_three_times_stays_lost_and_the_others_go_on(tmp_path: Path) -> None:
+    bench = Bench(function_scan("learn", [0.5]), tmp_path)
+    for _ in range(3):
+        dead_writer(bench, bench.trials[0])
+        store.close_journals(bench.folder, lambda _: True, Cause.LOST)
+    bench.run()
+    assert bench.rows("status", "failure", "attempt") == [("failed", "lost", 3), ("completed", "", 1)]
+
+
+def test_attempts_of_earlier_launches_count(tmp_path: Path) -> None:
+    scan = function_scan("learn", [0.5], folds=1)
+    bench = Bench(scan, tmp_path)
+    bench.trials = list(expand(scan).trials(attempts={bench.trials[0].key: 2}))
+    name = launch_folder.new_name()
+    launch = Launch(name=name, scan="s", metric=scan.metric, code=str(TESTS), data_root=str(TESTS))
+    launch_folder.write(bench.folder, launch, bench.trials)
+    bench.bundle = Bundle(name, 0, 1)
+    bench.run()
+    assert bench.rows("status", "attempt") == [("completed", 3)]
+
+
+def test_only_the_range_of_the_bundle_runs(tmp_path: Path) -> None:
+    bench = Bench(function_scan("learn", [0.5, 1.0, 2.0], folder=str(tmp_path)), tmp_path)
+    bench.bundle = Bundle(bench.bundle.launch, 1, 4)
+    bench.run()
+    assert notes(tmp_path) == ["0.5 1", "1.0 0", "1.0 1"]
+
+
+def test_a_trial_that_ran_out_of_memory_is_tried_once_more_at_the_end(tmp_path: Path) -> None:
+    scan = function_scan("run_out_of_memory", [2.0, 0.5, 3.0], folds=1, folder=str(tmp_path), times=1)
+    bench = Bench(scan, tmp_path)
+    bench.run()
+    assert notes(tmp_path) == ["2.0", "done 0.5", "3.0", "2.0", "done 2.0", "3.0", "done 3.0"]
+    assert bench.rows("status", "attempt") == [("completed", 2), ("completed", 1), ("completed", 2)]
+
+
+def test_a_trial_that_runs_out_of_memory_twice_has_failed(tmp_path: Path) -> None:
+    bench = Bench(function_scan("run_out_of_memory", [2.0], folds=1, folder=str(tmp_path), times=9), tmp_path)
+    bench.run()
+    assert bench.rows("status", "failure", "attempt", "error") == [("failed", "out of memory", 2, "MemoryError")]
+    assert notes(tmp_path) == ["2.0", "2.0"]
+
+
+def test_equal_failures_in_a_row_stop_the_scan_and_say_why(tmp_path: Path) -> None:
+    rates = [float(rate) for rate in range(2, 9)]
+    bench = Bench(function_scan("throw", rates, folds=1), tmp_path)
+    bench.run()
+    assert bench.rows("error") == [("UserError: no such rate",)] * FAILURES_IN_A_ROW
+    said = bench.folder.stop.read_text()
+    assert "5 trials in a row failed alike: UserError: no such rate" in said
+    assert str(TESTS / "functions.py") in said
+
+
+def test_failures_add_up_over_the_bundles_of_a_process_and_not_over_launches(tmp_path: Path) -> None:
+    bench = Bench(function_scan("throw", [2.0, 3.0, 4.0, 5.0, 6.0, 7.0], folds=1), tmp_path)
+    whole = bench.bundle
+    for start in range(3):
+        bench.bundle = Bundle(whole.launch, 2 * start, 2 * start + 2)
+        bench.run()
+    assert len(bench.rows("status")) == FAILURES_IN_A_ROW
+    (tmp_path / "other").mkdir()
+    other = Bench(function_scan("throw", [2.0], folds=1), tmp_path / "other")
+    other.run()
+    assert not other.folder.stop.exists()
+
+
+def test_a_worker_that_was_asked_to_stop_starts_nothing(tmp_path: Path) -> None:
+    bench = Bench(function_scan("learn", [0.5]), tmp_path)
+    bench.folder.stop.write_text("enough")
+    bench.run()
+    assert bench.rows("status") == []
+
+
+def test_a_worker_whose_journal_was_taken_away_ends_silently(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(function_scan("learn", [0.5, 2.0], folder=str(tmp_path)), tmp_path)
+    write_epoch = Writer.epoch
+
+    def taken_away_meanwhile(writer: Writer, row: Any) -> None:
+        write_epoch(writer, row)
+        store.close_journals(bench.folder, lambda _: True, Cause.INTERRUPTED)
+
+    monkeypatch.setattr(Writer, "epoch", taken_away_meanwhile)
+    bench.run()
+    assert notes(tmp_path) == ["0.5 0"]  # no second trial was begun
+    assert bench.rows("status") == []  # and what the first wrote behind the row `closed` does not count
+
+
+def test_a_dotted_path_that_imports_nothing_here_fails_its_trials(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "only_there.py").write_text("def train(seed):\n    yield {'val_loss': 1.0}\n")
+    os.chdir(home)
+    text = 'name = "s"\n[training]\nfunction = "only_there:train"\nmetrics = ["val_loss"]\nepochs = 1\n[validation]\nfolds = 2\n'
+    bench = Bench(read(text), tmp_path)
+    (home / "only_there.py").unlink()
+    os.chdir(TESTS)
+    sys.path.remove(str(home))
+    sys.modules.pop("only_there", None)
+    bench.run()
+    ((error, failure), _) = bench.rows("error", "failure")
+    assert failure == "config"
+    assert error.startswith("ScanError: only_there:train")
+
+
+def test_data_that_have_vanished_end_the_bundle_and_leave_its_trials_unfinished(tmp_path: Path) -> None:
+    text = (
+        'name = "s"\n[data]\nname = "image_folder"\nroot = "nowhere"\nsize = 8\n[training]\nepochs = 1\n[model]\nname = "mlp"\n'
+        '[optimizer]\nname = "sgd"\n'
+    )
+    bench = Bench(read(text), tmp_path)
+    with pytest.raises(DataError):
+        bench.run()
+    assert bench.rows("status") == []
+    assert journals(bench.folder) == []
+    bench.bundle = Bundle(bench.bundle.launch, 0, 1)
+    assert store.ended_in_bundle(bench.folder, bench.bundle.name) == (set(), {})
+
+
+def test_torch_is_imported_before_the_clock_of_the_first_attempt_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported = []
+    run_attempt = worker.attempt.run
+
+    def seen(*arguments: Any) -> Any:
+        imported.append("nnscan.training.network" in sys.modules)
+        return run_attempt(*arguments)
+
+    monkeypatch.delitem(sys.modules, "nnscan.training.network", raising=False)
+    monkeypatch.setattr(worker.attempt, "run", seen)
+    text = 'name = "s"\n[data]\nname = "digits"\n[training]\nepochs = 1\n[model]\nname = "mlp"\n[optimizer]\nname = "sgd"\n'
+    Bench(read(text), tmp_path).run()
+    assert imported == [True]
+
+
+def test_notes_count(tmp_path: Path) -> None:
+    assert [note(str(tmp_path), words) for words in ("a", "b", "a")] == [1, 1, 2]
