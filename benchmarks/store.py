@@ -118,10 +118,9 @@ def report(folder: ScanFolder, count: int) -> None:
     """Print the table of one scan."""
     begin = time.perf_counter()
     make(folder, count)
-    size = sum(file.stat().st_size for file in folder.trials.iterdir()) / 2**20
-    print(
-        f"{count} trials: made in {time.perf_counter() - begin:.1f} s, {size:.0f} MiB in {len(list(folder.trials.iterdir()))} parts"
-    )
+    parts = list(folder.trials.iterdir())
+    size = sum(part.stat().st_size for part in parts) / 2**20
+    print(f"{count} trials: made in {time.perf_counter() - begin:.1f} s, {size:.0f} MiB in {len(parts)} parts")
     for name, columns in (("leaderboard columns", LEADERBOARD), ("one column", ["score"]), ("all columns", [])):
         seconds, rows, megabytes = min(read(folder, columns) for _ in range(3))
         assert rows == count

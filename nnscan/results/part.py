@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nnscan.errors import StoreError
@@ -110,12 +111,18 @@ def read_part(part: Part, columns: pa.Schema) -> pa.Table:
         return conform(file.read(columns=known, use_threads=True), columns)
 
 
-def read_groups(part: Part, columns: pa.Schema) -> Iterator[pa.Table]:
-    """Yield the rows of a part, a row group at a time, as `read_part` returns them."""
+def read_groups(part: Part, columns: pa.Schema, trials: pa.Array | None = None) -> Iterator[pa.Table]:
+    """Yield the rows of a part, a row group at a time, as `read_part` returns them; of groups without `trials` none."""
     with opened(part.path) as file:
         known = [name for name in columns.names if name in part.schema.names]
         for group in range(file.num_row_groups):
-            yield conform(file.read_row_group(group, columns=known, use_threads=True), columns)
+            if trials is None or _holds(file, group, trials):
+                yield conform(file.read_row_group(group, columns=known, use_threads=True), columns)
+
+
+def _holds(file: pq.ParquetFile, group: int, trials: pa.Array) -> bool:
+    found = file.read_row_group(group, columns=["trial"])["trial"]
+    return bool(pc.any(pc.is_in(found, value_set=trials)).as_py())
 
 
 def stacked(schema: pa.Schema, tables: Tables) -> pa.Table:

@@ -142,14 +142,18 @@ def read_epochs(
     folder: ScanFolder, trials: Iterable[str] | None = None, columns: Sequence[str] | None = None
 ) -> pa.Table:
     """Return the table of epochs: of each ended trial those of the attempt that stands; of `trials` only, if given."""
-    return _steadily(folder, lambda: _attempt_rows(folder, "epochs", trials, columns))
+    return _steadily(folder, lambda: _attempt_rows(folder, "epochs", _keys(trials), columns))
 
 
 def read_steps(
     folder: ScanFolder, trials: Iterable[str] | None = None, columns: Sequence[str] | None = None
 ) -> pa.Table:
     """Return the table of steps, as `read_epochs` does: a row a trial, step and name."""
-    return _steadily(folder, lambda: _attempt_rows(folder, "steps", trials, columns))
+    return _steadily(folder, lambda: _attempt_rows(folder, "steps", _keys(trials), columns))
+
+
+def _keys(trials: Iterable[str] | None) -> pa.Array | None:
+    return None if trials is None else pa.array(list(trials), pa.string())
 
 
 def _steadily(folder: ScanFolder, read: Callable[[], T]) -> T:
@@ -210,36 +214,26 @@ def _project(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
     return pa.schema([schema.field(name) for name in columns])
 
 
-def _attempt_rows(
-    folder: ScanFolder, table: str, trials: Iterable[str] | None, columns: Sequence[str] | None
-) -> pa.Table:
+def _attempt_rows(folder: ScanFolder, table: str, trials: pa.Array | None, columns: Sequence[str] | None) -> pa.Table:
     found = _ended(folder)
     listed = parts(folder.trials)
-    own = parts(folder.path / table)
+    own = parts(folder.path / table)  # before trials are read: had compaction taken epochs, it has taken those first
     schema = _schema(folder, table, own)
     wanted = _project(schema, columns)
     read = pa.unify_schemas([wanted, OF_ATTEMPT])
     chosen = Chosen(_standing_attempts(found, listed, trials))
-    sources = [[TABLES[table](found, read)], *(read_groups(part, read) for part in own)]
+    sources = [[TABLES[table](found, read)], *(read_groups(part, read, trials) for part in own)]
     picked = [table.filter(pa.array(mask)) for source in sources for table, mask in chosen.pick(source)]
-    rows = stacked(read, picked)
-    _check_there(listed)  # compaction removes these before any epochs: else the choice may be an older one
-    return rows.select(wanted.names)
+    return stacked(read, picked).select(wanted.names)
 
 
-def _standing_attempts(found: Sequence[Attempt], listed: Iterable[Part], trials: Iterable[str] | None) -> pa.Table:
+def _standing_attempts(found: Sequence[Attempt], listed: Iterable[Part], trials: pa.Array | None) -> pa.Table:
     """Return `trial` and `writer` of the attempts that stand, of `trials` alone if given."""
     table = pa.concat_tables([trials_table(found, DECIDING), *(read_part(part, DECIDING) for part in listed)])
     if trials is not None:
-        table = table.filter(pc.is_in(table["trial"], value_set=pa.array(list(trials), pa.string())))
+        table = table.filter(pc.is_in(table["trial"], value_set=trials))
     mask = standing(table)
     return (table if mask is None else table.filter(pa.array(mask))).select(OF_ATTEMPT.names)
-
-
-def _check_there(listed: Iterable[Part]) -> None:
-    for part in listed:
-        if not part.path.exists():
-            raise VanishedError(part.path)
 
 
 @dataclass(frozen=True, kw_only=True)
