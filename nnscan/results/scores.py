@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -165,7 +165,7 @@ def rows_of(keys: pa.StringArray, trials: pa.StringArray) -> Integers:
     rows = np.empty(len(hashes), dtype=np.int64)
     rows[order] = other_order[places]
     met = hashes == others[rows]
-    if not (wide == narrow[rows]).all(axis=1)[met].all():  # two keys of one hash, once in 10^7 scans of a million
+    if not _same(wide, narrow, rows)[met].all():  # two keys of one hash, once in 10^7 scans of a million
         return _integers(pc.index_in(keys, value_set=trials), missing=-1)
     return np.where(met, rows, -1)
 
@@ -180,8 +180,12 @@ def _words(keys: pa.StringArray) -> npt.NDArray[np.uint64] | None:
 
 
 def _hashes(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    hashes: npt.NDArray[np.uint64] = np.bitwise_xor.reduce(words * _ODD, axis=1)
-    return hashes
+    return reduce(np.bitwise_xor, (words[:, part] * factor for part, factor in enumerate(_ODD)))
+
+
+def _same(wide: npt.NDArray[np.uint64], narrow: npt.NDArray[np.uint64], rows: Integers) -> Flags:
+    """Whether each key of `wide` is the one in its row of `narrow`; a word at a time, to bound the memory."""
+    return reduce(np.logical_and, (wide[:, part] == narrow[rows, part] for part in range(wide.shape[1])))
 
 
 def _states(keys: pa.StringArray, rows: Integers, trials: pa.Table, running: Collection[str]) -> Integers:
