@@ -30,10 +30,11 @@ def main() -> None:
     run(place, "summarize")
     run(place, "retrain-best")
     pictures = write_pictures(scan, place / "pictures")
-    typer.echo(f"\nWrote ten pictures of the test set to {place}/pictures; their names say what they show.")
+    typer.echo(f"\nWrote ten pictures of the test set to {place / 'pictures'}; a name says what the picture shows.")
+    names = [str(path.relative_to(place)) for path in pictures]
     for model in sorted(scan.models.iterdir()):
-        run(place, "predict", *(str(path.relative_to(place)) for path in [model, *pictures]))
-    typer.echo(f"\nAll of it took {time.perf_counter() - start:.0f} s. Go on in {place}: cd {place}")
+        run(place, "predict", str(model.relative_to(place)), *names, shown="pictures/*.png")
+    typer.echo(f"\nAll of it took {time.perf_counter() - start:.0f} s. What it left lies in {place}.")
 
 
 def begin_anew(place: Path) -> None:
@@ -46,18 +47,22 @@ def begin_anew(place: Path) -> None:
     place.mkdir(parents=True, exist_ok=True)
 
 
-def run(place: Path, *arguments: str) -> None:
-    """Print and run `nnscan` with `arguments` in `place`; leave the demo where it fails."""
-    shown = " ".join(arguments) if len(arguments) < 5 else f"{' '.join(arguments[:3])} ... {arguments[-1]}"
-    typer.secho(f"\n$ nnscan {shown}", bold=True)
-    code = subprocess.run([sys.executable, "-m", "nnscan", *arguments], cwd=place, check=False).returncode  # noqa: S603
-    if code:
-        raise SystemExit(code)
+def run(place: Path, command: str, *arguments: str, shown: str = "") -> None:
+    """Print and run a command of nnscan in `place`; leave the demo with its exit code where it fails.
+
+    `shown` is printed for all arguments but the first.
+    """
+    typer.secho(
+        f"\n$ nnscan {' '.join([command, *(arguments[:1] if shown else arguments), shown])}".rstrip(), bold=True
+    )
+    process = subprocess.run([sys.executable, "-m", "nnscan", command, *arguments], cwd=place, check=False)  # noqa: S603
+    if process.returncode:
+        raise SystemExit(process.returncode)
 
 
 def write_pictures(scan: ScanFolder, folder: Path) -> list[Path]:
     """Write one PNG file a digit, from the test set of a digits scan, into `folder`; return their paths."""
-    from torchvision.io import write_png
+    from PIL import Image
 
     from nnscan.data import dataset
 
@@ -67,7 +72,7 @@ def write_pictures(scan: ScanFolder, folder: Path) -> list[Path]:
     first = [int((data.test_labels == digit).nonzero()[0]) for digit in range(len(data.classes))]
     paths = [folder / f"digit-{digit}.png" for digit in range(len(data.classes))]
     for index, path in zip(first, paths, strict=True):
-        write_png(data.test_images[index], str(path))
+        Image.fromarray(data.test_images[index, 0].numpy()).save(path)  # one channel: grey
     return paths
 
 
