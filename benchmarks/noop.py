@@ -1,6 +1,6 @@
 """What a trial costs that does nothing: dispatch, journal, tables, on local Ray with default settings.
 
-A launch of 1 trial is taken from a launch of N, so the start of Ray is left out; Ray Tune by hand is timed inside `fit`.
+A launch of 1 trial is taken from a launch of N, which leaves the start of Ray out; Ray Tune by hand is timed in `fit`.
 
 usage: python benchmarks/noop.py [--trials N] [--repeat N]
 """

@@ -192,6 +192,12 @@ def _nested(path: KeyPath, value: Any) -> Any:
     return {path[0]: _nested(path[1:], value)} if path else value
 
 
+def trains_networks(grids: Sequence[Grid]) -> bool:
+    """Return whether nnscan's own loop trains any configuration of `grids`; False: users' functions train all."""
+    branches = (branch for grid in grids for branch in grid.branches.values())
+    return any(("training", "function") not in branch.constants for branch in branches)
+
+
 def metrics(grids: Sequence[Grid]) -> list[str]:
     """Return the metrics of an epoch: nnscan's own, or those that the users' training functions yield."""
     told = [branch.constants.get(("training", "metrics")) for grid in grids for branch in grid.branches.values()]

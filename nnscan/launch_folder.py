@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 from nnscan.results.folder import ScanFolder, write_atomically
 from nnscan.trial import Kind, Trial
 
+POLL_SECONDS = 0.05
+
 TRIALS_A_ROW_GROUP = 2048  # a worker reads the row groups of its bundle only
 
 _SCHEMA = pa.schema(
@@ -54,6 +56,8 @@ class Launch:
     """Minutes between checkpoints within an epoch; 0 for none."""
     checkpoint_epochs: int = 0
     """Epochs between checkpoints; 0 for none."""
+    trains_networks: bool = True
+    """False where users' functions train all trials: they may not need torch."""
     cluster: str = "local"
     """Where it was launched, with `address` of a running cluster."""
     address: str = ""
@@ -86,6 +90,12 @@ def read(folder: ScanFolder, name: str) -> Launch:
     """Read back what a launch asked for."""
     content = json.loads((folder.launches / name / "launch.json").read_bytes())
     return Launch(**{**content, "accepted": tuple(content["accepted"])})
+
+
+def wait_for(folder: ScanFolder, name: str) -> None:
+    """Return when the launch is written: a worker may be there before it is."""
+    while not (folder.launches / name / "launch.json").exists():
+        time.sleep(POLL_SECONDS)
 
 
 def read_all(folder: ScanFolder) -> list[Launch]:

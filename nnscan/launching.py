@@ -20,6 +20,7 @@ from nnscan import fingerprints, launch_folder
 from nnscan.bundles import Bundles
 from nnscan.errors import LauncherError, NnscanError
 from nnscan.failure import TRIES
+from nnscan.grid import trains_networks
 from nnscan.launch_folder import Launch
 from nnscan.launch_options import FailedTrial, LaunchOptions, Outcome
 from nnscan.plan import Plan, expand
@@ -171,12 +172,14 @@ def _run(order: Order, launch: Launch, work: Work) -> _Ending:
 
 def _prepare_and_run(order: Order, launch: Launch, work: Work) -> None:
     options = order.options
-    with launcher_for(order.folder, launch, options.workers) as launcher:  # starts while the data are looked at
+    workers = 1 if options.cluster == "inline" else options.workers
+    with launcher_for(order.folder, launch, options.workers) as launcher:
+        # Workers start while the data are looked at; they wait for the launch to be written.
+        submission = launcher.submit(Bundles(launch.name, len(work.keys), workers))
         launch = replace(launch, accepted=_check_fingerprints(order, work.plan))
         launch_folder.write(order.folder, launch, work.trials)
-        workers = 1 if options.cluster == "inline" else options.workers
         with shown(work.follower, order.show):
-            run(launcher, Bundles(launch.name, len(work.keys), workers), order.folder)
+            run(submission, order.folder)
 
 
 def _without_result(order: Order, work: Work) -> str:
@@ -204,6 +207,7 @@ def _launch(order: Order) -> Launch:
         checkpoint_epochs=resources.checkpoint_epochs,
         cluster=options.cluster,
         address=options.address,
+        trains_networks=trains_networks(scan.grids),
         provenance=provenance(),
     )
 

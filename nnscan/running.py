@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from nnscan.bundles import Bundles
 from nnscan.cpus import usable_cpus
 from nnscan.errors import LauncherError, Problem, ScanError
 from nnscan.launch_folder import Launch
@@ -39,6 +38,7 @@ def launcher_for(folder: ScanFolder, launch: Launch, workers: int) -> Iterator[L
         workers=workers,
         cpus_per_trial=launch.cpus_per_trial,
         gpus_per_trial=launch.gpus_per_trial,
+        trains_networks=launch.trains_networks,
     )
     launcher = RayLauncher(folder.path, Path(launch.code), options)
     try:
@@ -64,8 +64,8 @@ def _lacking(launch: Launch, workers: int) -> Iterator[Problem]:
         yield Problem("resources.gpus_per_trial", f"{message} `nnscan doctor`.")
 
 
-def run(launcher: Launcher, bundles: Bundles, folder: ScanFolder) -> None:
-    """Run `bundles` to their end; journals that nobody writes any more are closed then.
+def run(submission: Submission, folder: ScanFolder) -> None:
+    """Follow `submission` to its end; journals that nobody writes any more are closed then.
 
     Raises
     ------
@@ -74,7 +74,6 @@ def run(launcher: Launcher, bundles: Bundles, folder: ScanFolder) -> None:
     KeyboardInterrupt
         Ctrl-C; no worker is left.
     """
-    submission = launcher.submit(bundles)
     cause = Cause.INTERRUPTED
     try:
         _follow(submission)

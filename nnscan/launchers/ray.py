@@ -49,6 +49,8 @@ class RayOptions:
     """Bundles at once; 0: as many as CPUs and GPUs take."""
     cpus_per_trial: int = 1
     gpus_per_trial: float = 0.0
+    trains_networks: bool = True
+    """Whether workers make torch ready before their first bundle."""
 
 
 class RayLauncher:

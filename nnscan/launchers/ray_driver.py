@@ -74,7 +74,7 @@ def _fit(request: Mapping[str, Any], bundles: Bundles) -> None:
     workers = _workers(request, ray.nodes())  # type: ignore[no-untyped-call]
     cut = Bundles(bundles.launch, bundles.trials, workers)
     session = 0 if request["address"] else os.getsid(0)  # of a cluster that others started nothing is ended
-    common = {"folder": request["folder"], "code": request["code"], "session": session}
+    common = {name: request[name] for name in ("folder", "code", "trains_networks")} | {"session": session}
     tuner = tune.Tuner(
         tune.with_resources(BundleTrainable, {"cpu": request["cpus_per_trial"], "gpu": request["gpus_per_trial"]}),
         tune_config=tune.TuneConfig(

@@ -14,7 +14,10 @@ from ray.tune import Trainable
 
 from nnscan.bundles import Bundle
 from nnscan.errors import NnscanError
+from nnscan.launch_folder import wait_for
 from nnscan.launchers.leftovers import end_orphans
+from nnscan.results.folder import ScanFolder
+from nnscan.worker import run_bundle
 
 PARENT_SECONDS = 1.0
 
@@ -27,13 +30,17 @@ class BundleTrainable(Trainable):
         self._config = config
         _print_to(Path(config["folder"]) / "logs" / f"{socket.gethostname()}-{os.getpid()}.log")
         threading.Thread(target=_end_with_parent, args=(os.getppid(), config["session"]), daemon=True).start()
+        if config["trains_networks"]:
+            from nnscan.training.network import warm_up  # seconds, while the launching process looks at the data
+
+            warm_up()
 
     def step(self) -> dict[str, Any]:
         """Run the bundle; an error that is not a trial's is told: raising would repeat the bundle in a new process."""
-        from nnscan.worker import run_bundle  # imports torch, in the worker alone
-
+        folder, bundle = Path(self._config["folder"]), Bundle(**self._config["bundle"])
+        wait_for(ScanFolder(folder), bundle.launch)
         try:
-            run_bundle(Path(self._config["folder"]), Path(self._config["code"]), Bundle(**self._config["bundle"]))
+            run_bundle(folder, Path(self._config["code"]), bundle)
         except NnscanError as error:
             return {"done": True, "error": str(error)}
         except Exception:

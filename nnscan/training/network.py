@@ -28,6 +28,15 @@ from nnscan.trial import Kind, Trial
 Metrics = dict[str, Any]
 
 
+def warm_up() -> None:
+    """Take a step of a tiny network: the first optimiser of a process loads torch's compiler front end, 1 to 2 s."""
+    torch.set_num_threads(1)  # before the first operation: a pool of threads, once there, stays
+    weights = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.Adam([weights], fused=True)
+    (weights * 2).sum().backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+
+
 @dataclass(frozen=True)
 class NetworkTraining:
     """A network being trained for a trial."""
