@@ -96,7 +96,9 @@ def test_writing_where_it_is_forbidden_fails(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(("free_gb", "verdict"), [(50, Verdict.OK), (1, Verdict.WARN), (0.1, Verdict.FAIL)])
-def test_disk_judges_the_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_gb: float, verdict: Verdict) -> None:
+def test_disk_judges_the_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_gb: float, verdict: Verdict
+) -> None:
     usage = type("Usage", (), {"free": free_gb * 1e9})
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage)
     assert doctor.check_disk(tmp_path).verdict is verdict
