@@ -8,7 +8,7 @@ without one it means the scan that was launched last. `launch`, `dry_run` and `r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypedDict, Unpack
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nnscan.results.progress import Progress
     from nnscan.results.summary import Summary
     from nnscan.retraining import RetrainOutcome
+    from nnscan.running import Show
     from nnscan.scan import Scan
 
 SCANS = Path("scans")
@@ -52,7 +53,7 @@ def launch(
     scan: ScanLike = None,
     *,
     folder: str | Path = "",
-    show: Callable[[Progress], None] | None = None,
+    show: Show | None = None,
     **options: Unpack[LaunchKeywords],
 ) -> Outcome:
     """Train every trial of `scan` that the scan folder does not have yet; return how that ended.
@@ -64,7 +65,7 @@ def launch(
     folder
         The scan folder; without one `scans/<name of the scan>`.
     show
-        Called a few times a second with how far the launch is.
+        Called a few times a second with how far the launch is: `Decoding` while data are decoded, then `Progress`.
 
     Raises
     ------
@@ -121,7 +122,7 @@ def retrain_best(
     epochs: int = 0,
     prefer: str = "best",
     incomplete: bool = False,
-    show: Callable[[Progress], None] | None = None,
+    show: Show | None = None,
     **options: Unpack[LaunchKeywords],
 ) -> RetrainOutcome:
     """Train the winner of each family on the whole training set, test it once, and leave a model folder.

@@ -72,8 +72,11 @@ def new_name() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
 
 
-def write(folder: ScanFolder, launch: Launch, trials: Iterable[Trial]) -> int:
-    """Write a launch and its list of trials; return how many trials there are."""
+def write(folder: ScanFolder, launch: Launch, trials: Iterable[Trial], changes: str = "") -> int:
+    """Write a launch, its list of trials and what the code differs by from its commit; return how many trials.
+
+    The launch comes last: who sees it sees all.
+    """
     home = folder.launches / launch.name
     home.mkdir(parents=True)
     count = 0
@@ -82,6 +85,8 @@ def write(folder: ScanFolder, launch: Launch, trials: Iterable[Trial]) -> int:
         while chunk := list(islice(rows, TRIALS_A_ROW_GROUP)):
             writer.write_table(pa.Table.from_pylist([_row(trial) for trial in chunk], schema=_SCHEMA))
             count += len(chunk)
+    if changes:
+        write_atomically(home / "changes.diff", changes.encode())
     write_atomically(home / "launch.json", json.dumps(asdict(launch), indent=1).encode())
     return count
 

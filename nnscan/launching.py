@@ -24,7 +24,7 @@ from nnscan.grid import trains_networks
 from nnscan.launch_folder import Launch
 from nnscan.launch_options import FailedTrial, LaunchOptions, Outcome
 from nnscan.plan import Plan, expand
-from nnscan.provenance import command_line, provenance
+from nnscan.provenance import code_changes, command_line, provenance
 from nnscan.reconcile import COLUMNS, DATA_NAME, FINGERPRINTS, ToDo, one_trial, refuse_changed, still_to_do
 from nnscan.results import store
 from nnscan.results.compaction import compact
@@ -32,7 +32,7 @@ from nnscan.results.folder import ScanFolder, write_atomically
 from nnscan.results.journal import Cause
 from nnscan.results.lock import hold
 from nnscan.results.progress import Follower, Progress
-from nnscan.running import Show, check_resources, launcher_for, run, shown, terminated_as_interrupted
+from nnscan.running import Decoding, Show, check_resources, launcher_for, run, shown, terminated_as_interrupted
 from nnscan.scan import Scan
 from nnscan.trial import Failure, Kind, Status, Trial
 
@@ -40,7 +40,7 @@ SHOWN_FAILURES = 3
 KEY_DIGITS = 16
 
 
-def quiet(progress: Progress) -> None:
+def quiet(progress: Progress | Decoding) -> None:
     """Show nothing."""
 
 
@@ -177,7 +177,7 @@ def _prepare_and_run(order: Order, launch: Launch, work: Work) -> None:
         # Workers start while the data are looked at; they wait for the launch to be written.
         submission = launcher.submit(Bundles(launch.name, len(work.keys), workers))
         launch = replace(launch, accepted=_check_fingerprints(order, work.plan))
-        launch_folder.write(order.folder, launch, work.trials)
+        launch_folder.write(order.folder, launch, work.trials, code_changes())
         with shown(work.follower, order.show):
             run(submission, order.folder)
 
@@ -222,7 +222,13 @@ def _check_fingerprints(order: Order, plan: Plan) -> tuple[str, ...]:
     accepted = {old for launch in launch_folder.read_all(order.folder) for old in launch.accepted}
     if order.options.accept_changed:
         accepted |= {str(value) for name in FINGERPRINTS for value in pc.unique(trials[name]).to_pylist()}
-    refuse_changed(trials, fingerprints.present(order.scan, order.folder.cache, order.options.download), accepted)
+    present = fingerprints.present(
+        order.scan,
+        order.folder.cache,
+        order.options.download,
+        lambda images, total: order.show(Decoding(images, total)),
+    )
+    refuse_changed(trials, present, accepted)
     return tuple(sorted(accepted))
 
 

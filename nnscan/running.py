@@ -5,12 +5,13 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from nnscan.cpus import usable_cpus
-from nnscan.errors import LauncherError, Problem, ScanError
+from nnscan.errors import LauncherError, Problem, ScanError, StoreError
 from nnscan.launch_folder import Launch
 from nnscan.launchers import Launcher, Submission
 from nnscan.launchers.inline import InlineLauncher
@@ -20,7 +21,16 @@ from nnscan.results.progress import Follower, Progress
 from nnscan.results.store import close_journals
 from nnscan.training.place import visible_gpus
 
-Show = Callable[[Progress], None]
+
+@dataclass(frozen=True)
+class Decoding:
+    """How far the decoding of the data is; a launch tells it before any progress."""
+
+    images: int
+    total: int
+
+
+Show = Callable[[Progress | Decoding], None]
 
 POLL_SECONDS = 0.25
 
@@ -108,12 +118,16 @@ def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
 
 @contextmanager
 def shown(follower: Follower, show: Show) -> Iterator[None]:
-    """Call `show` with how far the scan is, a few times a second and once at the end."""
+    """Call `show` with how far the scan is, a few times a second and once at the end.
+
+    A part that does not read ends the showing alone: the launch meets it when it compacts, and says so.
+    """
     ended = threading.Event()
 
     def poll() -> None:
-        while not ended.wait(POLL_SECONDS):
-            show(follower.poll())
+        with suppress(StoreError):
+            while not ended.wait(POLL_SECONDS):
+                show(follower.poll())
 
     thread = threading.Thread(target=poll, daemon=True)
     thread.start()
@@ -122,4 +136,5 @@ def shown(follower: Follower, show: Show) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        show(follower.poll())
+        with suppress(StoreError):
+            show(follower.poll())

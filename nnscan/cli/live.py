@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 
 from nnscan.cli.wording import KEY_DIGITS, clock
 from nnscan.results.progress import FamilyProgress, Progress
+from nnscan.running import Decoding, Show
 
 if TYPE_CHECKING:
     from rich.console import Console, Group, RenderableType
     from rich.table import Table
     from rich.text import Text
-
-Show = Callable[[Progress], None]
 
 DRAWINGS_A_SECOND = 4
 SECONDS_A_LINE = 10.0
@@ -63,6 +62,11 @@ def best(family: FamilyProgress, metric: str) -> str:
     return f"best {metric} {family.best:.4f}{missing}"
 
 
+def decoding(event: Decoding) -> str:
+    """Return how far the decoding of the data is."""
+    return f"Decoding images, once for all scans: {event.images} of {event.total}"
+
+
 def line(progress: Progress) -> str:
     """Return how far a launch is, in one line of a log."""
     counts = ", ".join(f"{count} {state}" for state, count in states(progress))
@@ -81,10 +85,22 @@ class Log:
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
         self._due = 0.0
+        self._decoding_due = 0.0
         self._over = False
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, event: Progress | Decoding) -> None:
         """Write a line where one is due."""
+        if isinstance(event, Decoding):
+            self._decode(event)
+        else:
+            self._progress(event)
+
+    def _decode(self, event: Decoding) -> None:
+        if time.monotonic() >= self._decoding_due:
+            self._decoding_due = time.monotonic() + SECONDS_A_LINE
+            self._write(decoding(event))
+
+    def _progress(self, progress: Progress) -> None:
         over = progress.ended == progress.total
         if self._over or (progress.seconds < self._due and not over):
             return
@@ -107,8 +123,11 @@ def _drawn(console: Console, waiting: str) -> Iterator[Show]:
         progress, when = seen[-1]
         return drawing(progress, console.height, since=time.monotonic() - when)
 
-    def show(progress: Progress) -> None:
-        seen[:] = [(progress, time.monotonic())]
+    def show(event: Progress | Decoding) -> None:
+        if isinstance(event, Decoding):
+            spinner.update(text=decoding(event))
+        else:
+            seen[:] = [(event, time.monotonic())]
 
     with Live(get_renderable=picture, console=console, refresh_per_second=DRAWINGS_A_SECOND):
         yield show
