@@ -52,6 +52,13 @@ class Bench:
         return [found[trial.key] for trial in self.trials if trial.key in found]
 
 
+def network_scan(data: str) -> Scan:
+    """A scan of one network, trained for an epoch."""
+    return read(
+        f'name = "s"\n[data]\n{data}\n[model]\nname = "mlp"\n[optimizer]\nname = "sgd"\n[training]\nepochs = 1\n'
+    )
+
+
 def notes(path: Path) -> list[str]:
     return (path / "notes").read_text().splitlines()
 
@@ -195,8 +202,8 @@ def test_a_dotted_path_that_imports_nothing_here_fails_its_trials(tmp_path: Path
     home.mkdir()
     (home / "only_there.py").write_text("def train(seed):\n    yield {'val_loss': 1.0}\n")
     os.chdir(home)
-    text = 'name = "s"\n[training]\nfunction = "only_there:train"\nmetrics = ["val_loss"]\nepochs = 1\n[validation]\nfolds = 2\n'
-    bench = Bench(read(text), tmp_path)
+    training = 'function = "only_there:train"\nmetrics = ["val_loss"]\nepochs = 1\n'
+    bench = Bench(read(f'name = "s"\n[validation]\nfolds = 2\n[training]\n{training}'), tmp_path)
     (home / "only_there.py").unlink()
     os.chdir(TESTS)
     sys.path.remove(str(home))
@@ -208,11 +215,7 @@ def test_a_dotted_path_that_imports_nothing_here_fails_its_trials(tmp_path: Path
 
 
 def test_data_that_have_vanished_end_the_bundle_and_leave_its_trials_unfinished(tmp_path: Path) -> None:
-    text = (
-        'name = "s"\n[data]\nname = "image_folder"\nroot = "nowhere"\nsize = 8\n[training]\nepochs = 1\n[model]\nname = "mlp"\n'
-        '[optimizer]\nname = "sgd"\n'
-    )
-    bench = Bench(read(text), tmp_path)
+    bench = Bench(network_scan('name = "image_folder"\nroot = "nowhere"\nsize = 8'), tmp_path)
     with pytest.raises(DataError):
         bench.run()
     assert bench.rows("status") == []
@@ -233,8 +236,7 @@ def test_torch_is_imported_before_the_clock_of_the_first_attempt_starts(
 
     monkeypatch.delitem(sys.modules, "nnscan.training.network", raising=False)
     monkeypatch.setattr(worker.attempt, "run", seen)
-    text = 'name = "s"\n[data]\nname = "digits"\n[training]\nepochs = 1\n[model]\nname = "mlp"\n[optimizer]\nname = "sgd"\n'
-    Bench(read(text), tmp_path).run()
+    Bench(network_scan('name = "digits"'), tmp_path).run()
     assert imported == [True]
 
 
