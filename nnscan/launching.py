@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from nnscan import fingerprints, launch_folder
 from nnscan.bundles import Bundles
-from nnscan.errors import LauncherError, NnscanError
+from nnscan.errors import LauncherError, NnscanError, StoreError
 from nnscan.failure import TRIES
 from nnscan.grid import trains_networks
 from nnscan.launch_folder import Launch
@@ -94,7 +94,7 @@ def held(order: Order) -> Iterator[None]:
     """
     path = order.folder.path
     new = not path.exists()
-    path.mkdir(parents=True, exist_ok=True)
+    _make(path)
     with hold(order.folder, command_line(), wait=order.options.wait):
         try:
             order.folder.stop.unlink(missing_ok=True)
@@ -104,6 +104,15 @@ def held(order: Order) -> Iterator[None]:
             if new and error.exit_code == 2:
                 shutil.rmtree(path, ignore_errors=True)
             raise
+
+
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"cannot make {path}: {error.strerror or error}. Check the rights there, or put it elsewhere (--scan-dir)."
+        ) from error
 
 
 def _settle(order: Order, plan: Plan) -> None:

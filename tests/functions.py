@@ -74,6 +74,13 @@ def interrupt(*, rate: float, folder: str) -> Rows:
     yield {"val_loss": rate / 2}
 
 
+def interrupt_retraining(*, rate: float, fold: int | None, folder: str) -> Rows:
+    """Press Ctrl-C in the training on everything, once."""
+    if fold is None and note(folder, "pressed") == 1:
+        raise KeyboardInterrupt
+    yield {"val_loss": rate}
+
+
 def sleep(*, rate: float, fold: int | None, seconds: float, folder: str) -> Rows:
     """Take a while before the first epoch."""
     note(folder, f"{os.getpid()}")

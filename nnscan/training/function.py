@@ -42,7 +42,8 @@ class FunctionTraining:
         training = self.trial.settings["training"]
         function = load_function(training["function"])
         _use_threads(self.place.launch.cpus_per_trial)
-        rows = iter(function(**training["arguments"], **_offered(function, self.trial, self.place)))
+        offered = _offered(function, self.trial, self.place)
+        rows = iter(function(**training["arguments"], **offered))
         told = 0
         for epoch in range(1, self.trial.epochs + 1):
             started = time.perf_counter()
@@ -53,6 +54,8 @@ class FunctionTraining:
                 yield {**checked, "epoch_seconds": time.perf_counter() - started}
         if not told:
             raise ValueError(f"{training['function']} yielded nothing: let it yield a dict of floats an epoch.")
+        if "epochs" in offered:
+            next(rows, None)  # it knows that this was the last: what stands behind its last yield runs, too
 
     def finish(self) -> Metrics:
         """Add nothing: a function keeps its weights itself."""
