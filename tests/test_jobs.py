@@ -1,0 +1,42 @@
+"""The scan files that come along: each is accepted, says how many trials it has, and its networks fit its data."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from nnscan import scan
+from nnscan.grid import configurations
+from nnscan.models.build import build
+from nnscan.plan import expand
+
+torch.set_num_threads(1)
+
+JOBS = sorted((Path(__file__).parents[1] / "jobs").glob("*.toml"))
+SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+CLASSES = 10
+
+
+def test_there_are_jobs() -> None:
+    assert {path.stem for path in JOBS} >= {"digits", "mnist", "fashion_mnist", "cifar10_cnn", "muffin_chihuahua"}
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
+def test_it_has_as_many_trials_as_it_says_and_the_name_of_its_file(path: Path) -> None:
+    read = scan.load(path)
+    assert read.name == path.stem
+    said = re.search(r"(\d+) trials", path.read_text())
+    trials = int(said[1]) if said else int(re.findall(r"(\d+) configurations", path.read_text())[0])
+    assert len(expand(read).keys()) == trials
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
+def test_its_networks_take_its_images(path: Path) -> None:
+    for one in configurations(scan.load(path)):
+        data = one.settings["data"]
+        shape = SHAPES.get(data["name"]) or (3, data["size"], data["size"])
+        outputs = build(one.settings["model"], shape, CLASSES)(torch.zeros(2, *shape))
+        assert outputs.shape == (2, CLASSES)
