@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import UnionType
 from typing import Any
 
 import pyarrow as pa
@@ -80,17 +81,35 @@ def attempts(journal: Journal, rows: Iterable[Row]) -> list[Attempt]:
     return found
 
 
-_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
-    "start": {"trial": str, "attempt": int, "settings": dict, "families": list},
-    "epoch": {"trial": str, "epoch": int, "metrics": dict},
-    "end": {"trial": str, "status": str, "metrics": dict},
+_NEEDED = {
+    "writer": (),
+    "start": ("trial",),
+    "epoch": ("trial", "epoch", "metrics"),
+    "step": ("trial",),
+    "interrupted": ("trial",),
+    "end": ("trial", "status"),
 }
+"""What each kind of row must have."""
+
+_KINDS: dict[str, type | UnionType] = {
+    "trial": str,
+    "attempt": int,
+    "settings": dict,
+    "families": list,
+    "epoch": int,
+    "metrics": dict,
+    "status": str,
+    "best_epoch": int | None,
+}
+"""What that must be, where a row has it."""
 
 
 def _sound(row: Row) -> bool:
-    """Return whether what a row has is of the kind it must be: a damaged page can hold anything that parses."""
-    fields = _FIELDS.get(row["row"], {"trial": str}) if isinstance(row["row"], str) else {}
-    return bool(fields) and all(isinstance(row.get(name), kind) for name, kind in fields.items() if name in row)
+    """Return whether a row can be taken for what it says it is: a damaged page can hold anything that parses."""
+    needed = _NEEDED.get(row["row"]) if isinstance(row["row"], str) else None
+    if needed is None or not all(name in row for name in needed):
+        return False
+    return all(isinstance(row[name], kind) for name, kind in _KINDS.items() if name in row)
 
 
 def _add(attempt: Attempt, row: Row) -> None:

@@ -73,6 +73,10 @@ def names_in(path: Path) -> list[str]:
         names = {*os.listdir(path), *os.listdir(path)}  # noqa: PTH208 (names only, a third of the time)
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise StoreError(
+            f"cannot list {path}: {error.strerror or error}. Check what is there, and its rights."
+        ) from error
     return sorted(name for name in names if not name.startswith("."))
 
 

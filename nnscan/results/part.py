@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,7 +174,8 @@ def write_part(
             " Make room on the disk, or check its rights, then launch again."
         ) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # it was renamed, or cannot be removed either
+            aside.unlink()
 
 
 def _write(aside: Path, tables: Tables, schema: pa.Schema) -> None:

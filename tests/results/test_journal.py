@@ -126,21 +126,11 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-fields = [
-    "row",
-    "trial",
-    "attempt",
-    "epoch",
-    "metrics",
-    "status",
-    "settings",
-    "families",
-    "time",
-    "best_epoch",
-    "writer",
-]
-likely = st.sampled_from(["start", "epoch", "end", "step", "interrupted", "writer", "closed", "a"])
-odd_rows = st.dictionaries(st.sampled_from(fields), likely | json_values).map(lambda row: {"row": "start", **row})
+kinds = st.sampled_from(["start", "epoch", "end", "step", "interrupted", "writer", "closed"])
+fields = ["attempt", "epoch", "metrics", "status", "settings", "families", "time", "best_epoch", "writer", "score"]
+odd_rows = st.fixed_dictionaries(
+    {"row": kinds}, optional={"trial": st.just("a") | json_values} | dict.fromkeys(fields, json_values)
+)
 
 
 @given(st.lists(odd_rows, max_size=8), st.sampled_from([None, *Cause]))

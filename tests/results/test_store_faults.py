@@ -226,15 +226,14 @@ def test_an_epochs_reading_that_compaction_overtakes_starts_again(
     folder = make_folder(tmp_path / "scan")
     _write_bundle(folder, "late", mark=1.0, time=2e9)
 
-    def compact_after_trials(table: Path) -> list[part.Part]:
-        found = part.parts(table)
-        if table == folder.trials:
+    def compact_before_epochs(table: Path) -> list[part.Part]:
+        if table == folder.epochs:
             monkeypatch.undo()
             _write_bundle(folder, "early", mark=2.0, time=1e9)
             compact(folder)
-        return found
+        return part.parts(table)
 
-    monkeypatch.setattr(store, "parts", compact_after_trials)
+    monkeypatch.setattr(store, "parts", compact_before_epochs)
     rows = read_epochs(folder)
     assert rows["learning_rate"].to_pylist() == [2.1] * (EPOCHS + 1)
 
