@@ -5,14 +5,16 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib import import_module, invalidate_caches
 from importlib.util import find_spec
 from inspect import Parameter
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from nnscan.errors import Problem, ScanError
 from nnscan.trial import Settings
@@ -52,6 +54,10 @@ def make_importable(folder: Path) -> None:
     invalidate_caches()  # a module written since the folder was last listed would not be found
 
 
+_imported: WeakKeyDictionary[ModuleType, bytes] = WeakKeyDictionary()
+"""Sources of the modules of users' functions, as they were when this process imported them."""
+
+
 def load_function(path: str) -> Callable[..., Any]:
     """Import and return the function that `path` ("package.module:function") names.
 
@@ -63,6 +69,8 @@ def load_function(path: str) -> Callable[..., Any]:
     module, _, name = path.partition(":")
     try:
         function: Any = import_module(module)
+        if function not in _imported:
+            _imported[function] = _source(path)
         for part in name.split("."):
             function = getattr(function, part)
     except (Exception, SystemExit) as error:  # a script without a __main__ guard may well call sys.exit
@@ -131,13 +139,25 @@ def code_fingerprint(settings: Settings) -> str:
     ScanError
         Where a module has no source file that can be read.
     """
-    paths = dotted_paths(settings)
+    return source_fingerprint(dotted_paths(settings))
+
+
+def source_fingerprint(paths: Sequence[str]) -> str:
+    """Return `code_fingerprint` of configurations that name the dotted paths `paths`, sorted."""
     if not paths:
         return ""
     digest = blake2b(digest_size=16)
     for path in paths:
         digest.update(blake2b(path.encode()).digest() + blake2b(_source(path)).digest())
     return digest.hexdigest()
+
+
+def refuse_stale(paths: Iterable[str]) -> None:
+    """Raise ScanError where a source file has changed since this process imported it: the old code would run."""
+    for path in paths:
+        module = sys.modules.get(path.partition(":")[0])
+        if module is not None and _imported.get(module, b"") not in (b"", _source(path)):
+            raise _unusable(path, "its file has changed since this Python imported it: start Python anew, then launch.")
 
 
 def _source(path: str) -> bytes:

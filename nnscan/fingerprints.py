@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from nnscan.dotted import code_fingerprint, is_dotted
+from nnscan.dotted import code_fingerprint, dotted_paths, is_dotted, refuse_stale
 from nnscan.grid import Branch, Grid
 from nnscan.identity import NUMERICS, canonical_json
 from nnscan.scan import Scan
@@ -30,8 +30,13 @@ def present(scan: Scan, cache: Path, download: bool, progress: DataProgress = qu
 
 
 def of_code(scan: Scan) -> set[str]:
-    """Return the fingerprints of the users' functions that `scan` names; "" of configurations without any."""
-    return {code_fingerprint(_names(branch)) for grid in scan.grids for branch in grid.branches.values()}
+    """Return the fingerprints of the users' functions that `scan` names; "" of configurations without any.
+
+    ScanError where a file has changed since this process imported it.
+    """
+    named = [_names(branch) for grid in scan.grids for branch in grid.branches.values()]
+    refuse_stale(path for names in named for path in dotted_paths(names))
+    return {code_fingerprint(names) for names in named}
 
 
 def of_data(scan: Scan, cache: Path, download: bool, progress: DataProgress) -> set[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from PIL import Image
 from scans import rows_of, run
 
 from nnscan import fingerprints, launch_folder
-from nnscan.errors import DataError
+from nnscan.errors import DataError, ScanError
 from nnscan.identity import NUMERICS
 from nnscan.retraining import RetrainOptions, retrain_best
 from nnscan.scan import Scan, read
@@ -111,6 +112,9 @@ def test_changed_code_is_refused_with_both_fingerprints(at_home: Path) -> None:
     outcome = run(function_scan("changing_code"), at_home)
     (old, *_) = (fingerprint for (fingerprint,) in rows_of(outcome, "code_fingerprint"))
     (at_home / "changing_code.py").write_text(CODE + "\n# another\n")
+    with pytest.raises(ScanError, match="start Python anew"):
+        run(function_scan("changing_code", "[0.5, 0.25]"), at_home)
+    del sys.modules["changing_code"]
     more = function_scan("changing_code", "[0.5, 0.25]")
     (new,) = fingerprints.of_code(more)
     assert old != new
@@ -134,6 +138,7 @@ def test_results_of_points_that_left_the_grid_are_not_compared(at_home: Path) ->
     (at_home / "left_code.py").write_text(CODE)
     run(function_scan("left_code", "[0.5]"), at_home)
     (at_home / "left_code.py").write_text(CODE + "\n# another\n")
+    del sys.modules["left_code"]
     assert run(function_scan("left_code", "[0.25]"), at_home).exit_code == 0
 
 

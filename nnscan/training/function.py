@@ -11,7 +11,7 @@ from inspect import signature
 from itertools import islice
 from typing import Any
 
-from nnscan.dotted import code_fingerprint, load_function
+from nnscan.dotted import load_function
 from nnscan.identity import Purpose, seed32
 from nnscan.training.place import Place
 from nnscan.trial import Kind, Trial
@@ -29,7 +29,7 @@ class FunctionTraining:
 
     def columns(self) -> Metrics:
         """Return what the code was."""
-        return {"code_fingerprint": code_fingerprint(self.trial.settings)}
+        return {"code_fingerprint": self.place.code_fingerprint(self.trial.settings)}
 
     def epochs(self) -> Iterator[Metrics]:
         """Yield what the function yields: at most `trial.epochs` dicts with exactly `training.metrics` as keys.

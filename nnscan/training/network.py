@@ -16,7 +16,6 @@ import torch._dynamo  # torch does at the first optimiser: 2 s that belong to no
 
 from nnscan.data.batches import resident
 from nnscan.data.dataset import Dataset, load
-from nnscan.dotted import code_fingerprint
 from nnscan.identity import NUMERICS, canonical_json
 from nnscan.models.folder import ModelCard, predictions_table, save_model
 from nnscan.training import checkpoint, early_stopping, loop
@@ -58,7 +57,9 @@ class NetworkTraining:
         """Return the training of `trial` as its newest checkpoint left it, or before its first step."""
         torch.set_num_threads(place.launch.cpus_per_trial)
         data = _trial_data(trial, place)
-        found = checkpoint.load_newest(place.folder.checkpoints, trial.key, fingerprint=_fingerprint(trial, data))
+        found = checkpoint.load_newest(
+            place.folder.checkpoints, trial.key, fingerprint=_fingerprint(trial, place, data)
+        )
         for reason in found.passed_over:
             print(f"passed over a checkpoint: {reason}", flush=True)  # into the worker's log
         if found.checkpoint is None:
@@ -69,7 +70,7 @@ class NetworkTraining:
         """Return what data and code were, and how large the network is."""
         return {
             "data_fingerprint": self.data.dataset.fingerprint,
-            "code_fingerprint": code_fingerprint(self.trial.settings),
+            "code_fingerprint": self.place.code_fingerprint(self.trial.settings),
             "parameters": sum(parameter.numel() for parameter in self.state.model.parameters()),
         }
 
@@ -119,7 +120,7 @@ class NetworkTraining:
 
     def _save(self) -> None:
         self.place.check()
-        folder, fingerprint = self.place.folder.checkpoints, _fingerprint(self.trial, self.data)
+        folder, fingerprint = self.place.folder.checkpoints, _fingerprint(self.trial, self.place, self.data)
         checkpoint.save(folder, self.place.writer, self.state, self.rows, fingerprint=fingerprint)
 
     def _test_and_save(self) -> Metrics:
@@ -166,8 +167,8 @@ class Timer:
         self.started = time.monotonic()
 
 
-def _fingerprint(trial: Trial, data: TrialData) -> str:
-    return f"{data.dataset.fingerprint} {code_fingerprint(trial.settings)}"
+def _fingerprint(trial: Trial, place: Place, data: TrialData) -> str:
+    return f"{data.dataset.fingerprint} {place.code_fingerprint(trial.settings)}"
 
 
 def _trial_data(trial: Trial, place: Place) -> TrialData:

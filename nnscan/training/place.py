@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+from nnscan.dotted import dotted_paths, source_fingerprint
 from nnscan.errors import LauncherError
 from nnscan.launch_folder import Launch
 from nnscan.results.folder import ScanFolder
+from nnscan.trial import Settings
 
 
 class TakenOverError(Exception):
@@ -33,10 +36,19 @@ class Place:
         """Folder below which data are looked for."""
         return Path(self.launch.data_root)
 
+    def code_fingerprint(self, settings: Settings) -> str:
+        """Return that of the users' functions as this process met them first: what it imported then is what runs."""
+        return _code_fingerprint(self.launch.name, tuple(dotted_paths(settings)))
+
     def check(self) -> None:
         """Raise TakenOverError where another has taken the bundle over."""
         if self.closed():
             raise TakenOverError
+
+
+@lru_cache(maxsize=64)
+def _code_fingerprint(launch: str, paths: tuple[str, ...]) -> str:  # noqa: ARG001
+    return source_fingerprint(paths)
 
 
 def choose_device(gpus_per_trial: float) -> str:
