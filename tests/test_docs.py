@@ -386,3 +386,20 @@ def test_the_folder_of_a_launched_scan_holds_what_is_drawn(digits: Path) -> None
         assert path.name in drawing
     for model in (digits / "scans" / "digits" / "models").iterdir():
         assert {file.name for file in model.iterdir()} == {"model.safetensors", "model.json", "predictions.parquet"}
+
+
+def test_the_page_of_results_is_made_of_the_scan(
+    digits: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(digits)
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    importlib.import_module("results").main([])
+    page = capsys.readouterr().out
+    assert "8 configurations, 24 trials: 24 completed." in page
+    trials = pandas.read_parquet("scans/digits/trials")
+    *boards, retrained = tables(page)
+    assert [len(board) for board in boards] == [4, 4]
+    assert [board[0][-1] for board in boards] == ["wins", "wins"]
+    told = {cells[0]: float(cells[4].split("**")[1]) for cells in retrained}
+    expected = trials[trials.kind == "retraining"].set_index("family").test_accuracy
+    assert told == {family: pytest.approx(value, abs=1e-4) for family, value in expected.items()}
