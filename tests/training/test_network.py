@@ -289,6 +289,7 @@ def test_data_are_loaded_once_for_the_trials_of_a_launch_and_anew_for_the_next(
 
     monkeypatch.setattr(network, "load", counting)
     network._dataset.cache_clear()
+    network._kept.clear()
     first, second = home.open(trial(fold=0)), home.open(trial(fold=1))
     assert first.data.images.data_ptr() == second.data.images.data_ptr()
     assert len(loaded) == 1
