@@ -47,9 +47,9 @@ class Attempt:
         return {**self.place, **self.start, **(self.end or {}), **own, **self._times()}
 
     def metrics(self) -> Row:
-        """Return the metrics at its best epoch, and what its end row says beyond them."""
-        end = self.end or {}
-        return {**self.epochs.get(end.get("best_epoch", -1), {}), **end.get("metrics", {})}
+        """Return the metrics at its best epoch, as its end row has them."""
+        metrics: Row = (self.end or {}).get("metrics", {})
+        return metrics
 
     def _times(self) -> dict[str, int | None]:
         return {"started": _microseconds(self.start.get("time")), "ended": _microseconds((self.end or {}).get("time"))}
@@ -99,7 +99,6 @@ _KINDS: dict[str, type | UnionType] = {
     "epoch": int,
     "metrics": dict,
     "status": str,
-    "best_epoch": int | None,
 }
 """What that must be, where a row has it."""
 

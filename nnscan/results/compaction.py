@@ -13,6 +13,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from nnscan.results.folder import ScanFolder
 from nnscan.results.journal import journals
 from nnscan.results.part import Part, parts, read_groups, read_part, remove_replaced, stacked, write_part
 from nnscan.results.schema import read_schemas
-from nnscan.results.store import seal_all, widen
+from nnscan.results.store import seal_all, steadily, widen
 
 FORGOTTEN_SECONDS = 86_400.0
 """Age at which a file that a killed writer of parts left aside is removed; a live one takes seconds."""
@@ -44,6 +45,10 @@ def compact(folder: ScanFolder) -> None:
         Where a part does not read or cannot be written: nothing is lost, and the next call goes on.
     """
     seal_all(folder)
+    steadily(folder, lambda: _compact(folder))
+
+
+def _compact(folder: ScanFolder) -> None:
     for table in TABLES:
         _clear(folder.path / table)
     known = read_schemas(folder)
@@ -52,7 +57,8 @@ def compact(folder: ScanFolder) -> None:
     if schemas and any(not part.compacted for found in listed.values() for part in found):
         _merge(folder.trials, _trial_pieces(listed.pop("trials")), schemas.trials)
         for table, found in listed.items():
-            _merge(folder.path / table, _row_pieces(found, _standing(folder)), schema_of(table, schemas))
+            pieces = _row_pieces(found, _standing(folder)) if found else []
+            _merge(folder.path / table, pieces, schema_of(table, schemas))
 
 
 def _clear(table: Path) -> None:
@@ -60,8 +66,9 @@ def _clear(table: Path) -> None:
     try:
         remove_replaced(table)
         for path in table.glob(".*.parquet.*"):
-            if time.time() - path.stat().st_mtime > FORGOTTEN_SECONDS:
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # renamed by its writer, which lives
+                if time.time() - path.stat().st_mtime > FORGOTTEN_SECONDS:
+                    path.unlink()
     except OSError as error:
         if isinstance(error, StoreError):
             raise

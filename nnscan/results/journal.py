@@ -24,6 +24,9 @@ from nnscan.results.folder import ScanFolder
 Row = dict[str, Any]
 """A line of a journal; its key `row` says which kind it is."""
 
+DETAILS = (b'{"row": "epoch"', b'{"row": "step"')
+"""How the lines begin that tell of epochs and steps: nearly all of a journal."""
+
 CLOSED_LINE = b'\n{"row": "closed"}\n'
 """Begins a new line: the one before may be torn."""
 
@@ -118,7 +121,7 @@ def read_rows(path: Path, offset: int = 0, *, skip: tuple[bytes, ...] = ()) -> t
 
 def _parse(line: bytes) -> Row | None:
     try:
-        row = json.loads(line.strip(b"\0"))
+        row = json.loads(line.strip(b"\0").decode())
     except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) and "row" in row else None

@@ -111,18 +111,21 @@ def read_part(part: Part, columns: pa.Schema) -> pa.Table:
         return conform(file.read(columns=known, use_threads=True), columns)
 
 
-def read_groups(part: Part, columns: pa.Schema, trials: pa.Array | None = None) -> Iterator[pa.Table]:
-    """Yield the rows of a part, a row group at a time, as `read_part` returns them; of groups without `trials` none."""
+def read_groups(part: Part, columns: pa.Schema, **holding: pa.Array | None) -> Iterator[pa.Table]:
+    """Yield the rows of a part, a row group at a time, as `read_part` returns them.
+
+    With, say, `trial=keys` groups are passed over in which that column has none of these values.
+    """
     with opened(part.path) as file:
         known = [name for name in columns.names if name in part.schema.names]
         for group in range(file.num_row_groups):
-            if trials is None or _holds(file, group, trials):
+            if all(values is None or _holds(file, group, name, values) for name, values in holding.items()):
                 yield conform(file.read_row_group(group, columns=known, use_threads=True), columns)
 
 
-def _holds(file: pq.ParquetFile, group: int, trials: pa.Array) -> bool:
-    found = file.read_row_group(group, columns=["trial"])["trial"]
-    return bool(pc.any(pc.is_in(found, value_set=trials)).as_py())
+def _holds(file: pq.ParquetFile, group: int, name: str, values: pa.Array) -> bool:
+    column = file.read_row_group(group, columns=[name])[name]
+    return bool(pc.any(pc.is_in(column, value_set=values)).as_py())
 
 
 def stacked(schema: pa.Schema, tables: Tables) -> pa.Table:

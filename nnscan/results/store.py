@@ -26,7 +26,18 @@ from nnscan.errors import StoreError
 from nnscan.results.attempts import TABLES, Attempt, attempts, ended, schema_of, trials_table
 from nnscan.results.choice import DECIDING, OF_ATTEMPT, Chosen, standing
 from nnscan.results.folder import ScanFolder
-from nnscan.results.journal import Cause, Journal, Writer, append_closed, close, counted, journals, read_rows
+from nnscan.results.journal import (
+    DETAILS,
+    Cause,
+    Journal,
+    Row,
+    Writer,
+    append_closed,
+    close,
+    counted,
+    journals,
+    read_rows,
+)
 from nnscan.results.part import Part, VanishedError, describe, parts, read_groups, read_part, stacked, write_part
 from nnscan.results.schema import TRIALS, Schemas, hyperparameters, read_schemas, told_by, unify, write_schemas
 from nnscan.trial import Failure, Kind
@@ -87,12 +98,13 @@ def seal(folder: ScanFolder, journal: Journal) -> None:
     journal.path.unlink(missing_ok=True)
 
 
-def _closed_rows(path: Path) -> list[dict[str, Any]]:
-    rows, is_closed = counted(read_rows(path)[0])
+def _closed_rows(path: Path) -> list[Row]:
+    rows, offset = read_rows(path)
+    taken, is_closed = counted(rows)
     if is_closed:
-        return rows
+        return taken
     append_closed(path)  # its writer may live on: from here on all sealers take the same rows
-    return counted(read_rows(path)[0])[0]
+    return counted(taken + read_rows(path, offset)[0])[0]
 
 
 def _put(folder: ScanFolder, name: str, found: Sequence[Attempt]) -> None:
@@ -135,32 +147,33 @@ def read_trials(folder: ScanFolder, columns: Sequence[str] | None = None) -> pa.
     ValueError
         Where there is no such column.
     """
-    return _steadily(folder, lambda: _trials(folder, columns))
+    return steadily(folder, lambda: _trials(folder, columns))
 
 
 def read_epochs(
     folder: ScanFolder, trials: Iterable[str] | None = None, columns: Sequence[str] | None = None
 ) -> pa.Table:
     """Return the table of epochs: of each ended trial those of the attempt that stands; of `trials` only, if given."""
-    return _steadily(folder, lambda: _attempt_rows(folder, "epochs", _keys(trials), columns))
+    return steadily(folder, lambda: _attempt_rows(folder, "epochs", _keys(trials), columns))
 
 
 def read_steps(
     folder: ScanFolder, trials: Iterable[str] | None = None, columns: Sequence[str] | None = None
 ) -> pa.Table:
     """Return the table of steps, as `read_epochs` does: a row a trial, step and name."""
-    return _steadily(folder, lambda: _attempt_rows(folder, "steps", _keys(trials), columns))
+    return steadily(folder, lambda: _attempt_rows(folder, "steps", _keys(trials), columns))
 
 
 def _keys(trials: Iterable[str] | None) -> pa.Array | None:
     return None if trials is None else pa.array(list(trials), pa.string())
 
 
-def _steadily(folder: ScanFolder, read: Callable[[], T]) -> T:
+def steadily(folder: ScanFolder, do: Callable[[], T]) -> T:
+    """Return what `do` returns; it starts again where a file vanished under it. StoreError where that does not end."""
     for pause in PAUSES_SECONDS:
         time.sleep(pause)
         try:
-            return read()
+            return do()
         except VanishedError as error:
             vanished = error
     raise StoreError(
@@ -170,7 +183,7 @@ def _steadily(folder: ScanFolder, read: Callable[[], T]) -> T:
 
 
 def _trials(folder: ScanFolder, columns: Sequence[str] | None) -> pa.Table:
-    found = _ended(folder)  # journals before parts: a trial moves from the one to the other
+    found = _ended(journals(folder))  # journals before parts: a trial moves from the one to the other
     listed = parts(folder.trials)
     schema = _schema(folder, "trials", listed)
     wanted = _project(schema, columns)
@@ -182,19 +195,19 @@ def _trials(folder: ScanFolder, columns: Sequence[str] | None) -> pa.Table:
     return (table if mask is None else table.filter(pa.array(mask))).select(wanted.names)
 
 
-def _ended(folder: ScanFolder) -> list[Attempt]:
-    return [attempt for journal in journals(folder) for attempt in ended(journal, _rows(journal))]
+def _ended(listed: Iterable[Journal], *, details: bool = False) -> list[Attempt]:
+    """Return the attempts in journals that count; without `details` epochs and steps may be left out."""
+    return [attempt for journal in listed for attempt in ended(journal, _rows(journal, details=details))]
 
 
-def _rows(journal: Journal) -> list[dict[str, Any]]:
+def _rows(journal: Journal, *, details: bool) -> list[Row]:
+    whole = details or journal.cause is not None  # when a lost writer was last heard of, its epochs say
     try:
-        return counted(read_rows(journal.path)[0])[0]
+        return counted(read_rows(journal.path, skip=() if whole else DETAILS)[0])[0]
     except FileNotFoundError as error:
         raise VanishedError(journal.path) from error
     except OSError as error:
-        raise StoreError(
-            f"cannot read {journal.path}: {error.strerror or error}. Check the disk and its rights."
-        ) from error
+        raise StoreError(f"cannot read {journal.path}: {error.strerror or error}. Check its rights.") from error
 
 
 def _schema(folder: ScanFolder, table: str, listed: Iterable[Part]) -> pa.Schema:
@@ -215,14 +228,14 @@ def _project(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
 
 
 def _attempt_rows(folder: ScanFolder, table: str, trials: pa.Array | None, columns: Sequence[str] | None) -> pa.Table:
-    found = _ended(folder)
+    found = _ended(journals(folder), details=True)
     listed = parts(folder.trials)
     own = parts(folder.path / table)  # before trials are read: had compaction taken epochs, it has taken those first
     schema = _schema(folder, table, own)
     wanted = _project(schema, columns)
     read = pa.unify_schemas([wanted, OF_ATTEMPT])
     chosen = Chosen(_standing_attempts(found, listed, trials))
-    sources = [[TABLES[table](found, read)], *(read_groups(part, read, trials) for part in own)]
+    sources = [[TABLES[table](found, read)], *(read_groups(part, read, trial=trials) for part in own)]
     picked = [table.filter(pa.array(mask)) for source in sources for table, mask in chosen.pick(source)]
     return stacked(read, picked).select(wanted.names)
 
@@ -263,13 +276,13 @@ class Running:
 
 def running(folder: ScanFolder) -> list[Running]:
     """Return the trials that have a start and no end in journals that are open; their writers may be dead."""
-    return _steadily(folder, lambda: [_running(attempt) for attempt in _unfinished(folder)])
+    return steadily(folder, lambda: [_running(attempt) for attempt in _unfinished(folder)])
 
 
 def _unfinished(folder: ScanFolder) -> Iterator[Attempt]:
     for journal in journals(folder):
         if journal.cause is None:
-            for attempt in attempts(journal, _rows(journal)):
+            for attempt in attempts(journal, _rows(journal, details=True)):
                 if attempt.end is None and not attempt.interrupted:
                     yield attempt
 
@@ -301,7 +314,7 @@ def ended_in_bundle(folder: ScanFolder, bundle: str) -> tuple[set[str], dict[str
     A lost trial is not among the ended ones; a trial that was lost and then ended is in both.
     """
     columns = pa.schema({name: TRIALS[name] for name in ("trial", "failure", "attempt", "bundle")})
-    table = _steadily(folder, lambda: _of_bundle(folder, bundle, columns))
+    table = steadily(folder, lambda: _of_bundle(folder, bundle, columns))
     lost: dict[str, int] = {}
     done = set()
     for row in table.to_pylist():
@@ -313,9 +326,11 @@ def ended_in_bundle(folder: ScanFolder, bundle: str) -> tuple[set[str], dict[str
 
 
 def _of_bundle(folder: ScanFolder, bundle: str, columns: pa.Schema) -> pa.Table:
-    found = [attempt for attempt in _ended(folder) if attempt.place["bundle"] == bundle]
+    found = _ended(journal for journal in journals(folder) if journal.bundle == bundle)
     listed = [part for part in parts(folder.trials) if part.compacted or part.path.name.startswith(f"{bundle}.")]
-    rows = pa.concat_tables([trials_table(found, columns), *(read_part(part, columns) for part in listed)])
+    held = pa.array([bundle])
+    groups = (rows for part in listed for rows in read_groups(part, columns, bundle=held))
+    rows = stacked(columns, [trials_table(found, columns), *groups])
     return rows.filter(pc.equal(rows["bundle"], bundle))
 
 
@@ -343,6 +358,10 @@ def widen(folder: ScanFolder, schemas: Schemas) -> Schemas:
     Old parts are rewritten first, each at once; `schema.json` comes last. A sealer that knew the old schema meanwhile
     looks again before it removes its journal.
     """
+    return steadily(folder, lambda: _widen(folder, schemas))
+
+
+def _widen(folder: ScanFolder, schemas: Schemas) -> Schemas:
     wide = _wider(folder, schemas)
     while not _has(folder, wide):
         _rewrite(folder, wide)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -115,14 +116,6 @@ def test_the_score_may_be_nan_and_what_is_not_known_is_null(folder: ScanFolder) 
     assert math.isnan(row["score"])
     assert math.isnan(row["val_loss"])
     assert (row["best_epoch"], row["val_accuracy"]) == (None, None)
-
-
-def test_metrics_at_the_best_epoch_come_from_its_row_where_the_end_row_has_none(folder: ScanFolder) -> None:
-    with writing(folder, "l-0", PLACE) as writer:
-        write_start(writer, 0)
-        end = {name: value for name, value in end_row(0, best_epoch=1).items() if name != "metrics"}
-        writer.end(end)
-    assert read_trials(folder, ["val_loss"]).to_pylist() == [{"val_loss": metrics(0, 1)["val_loss"]}]
 
 
 def test_a_value_that_its_column_cannot_hold_does_not_keep_back_the_others(folder: ScanFolder) -> None:
@@ -631,6 +624,18 @@ def test_a_compaction_killed_at_any_removal_is_finished_by_the_next(
     assert rows_of(read_trials(folder)) == expected
     assert len(pandas.read_parquet(folder.trials)) == 3
     assert len(pandas.read_parquet(folder.epochs)) == 6
+
+
+def test_what_a_killed_writer_of_parts_left_is_removed_after_a_day(folder: ScanFolder) -> None:
+    _bundle(folder, "l-0", 0, 1)
+    old, young = (folder.trials / f".l-{number}.w.parquet.0" for number in range(2))
+    for path in (old, young):
+        path.write_bytes(b"half a part")
+    os.utime(old, (0, 0))
+    compact(folder)
+    assert not old.exists()
+    assert young.exists()
+    assert read_trials(folder).num_rows == 1
 
 
 def test_a_part_sealed_again_after_compaction_doubles_nothing(folder: ScanFolder) -> None:
