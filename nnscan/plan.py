@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice, product
@@ -99,15 +100,11 @@ class Plan:
     @staticmethod
     def read(folder: ScanFolder) -> Plan:
         """Read `plan.parquet`; StoreError where there is none that reads."""
-        try:
+        with _readable(folder):
             table = pq.read_table(folder.plan)
             if not table.schema.equals(SCHEMA) or _METADATA not in (table.schema.metadata or {}):
                 raise pa.ArrowInvalid("it has other columns")
             return Plan(table)
-        except (OSError, pa.ArrowException) as error:
-            raise StoreError(
-                f"cannot read {folder.plan}: {error}. The next launch of the scan writes it anew."
-            ) from error
 
     def _metadata(self) -> dict[str, Any]:
         return json.loads(self.table.schema.metadata[_METADATA])  # type: ignore[no-any-return]
@@ -126,6 +123,21 @@ class Plan:
             for configuration, family in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 families[configuration] = (*families.get(configuration, ()), family)
         return families
+
+
+def read_columns(folder: ScanFolder, columns: Sequence[str]) -> pa.Table:
+    """Return these columns of `plan.parquet`, with its metadata; StoreError where there is none that reads."""
+    with _readable(folder), pq.ParquetFile(folder.plan) as file:
+        return file.read(columns=list(columns))
+
+
+@contextmanager
+def _readable(folder: ScanFolder) -> Iterator[None]:
+    """Turn what goes wrong with reading `plan.parquet` into a StoreError that says what to do."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"cannot read {folder.plan}: {error}. The next launch of the scan writes it anew.") from error
 
 
 def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:

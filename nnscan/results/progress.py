@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 import time
-import tomllib
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from nnscan.plan import read_columns
+from nnscan.results.asked import asked
 from nnscan.results.folder import ScanFolder
 from nnscan.results.journal import Journal, Row, journals, names_in, read_rows
 from nnscan.results.metric import smallest_wins
@@ -109,8 +109,8 @@ class Follower:
 
     def __init__(self, folder: ScanFolder, plan: pa.Table | None = None, metric: str = "") -> None:
         self._folder = folder
-        self._metric = metric or _metric_of(folder)
-        self._tally = Tally(_plan(folder) if plan is None else plan)
+        self._metric = metric or asked(folder).metric
+        self._tally = Tally(read_columns(folder, PLAN_COLUMNS) if plan is None else plan)
         self._tails: dict[str, _Tail] = {}
         self._parts: set[str] = set()
         self._began = time.monotonic()
@@ -211,12 +211,3 @@ def _one(value: float | None) -> Floats:
 def _named(counts: Integers) -> dict[str, int]:
     """Counts by the names of the states, and in all."""
     return {"total": int(counts.sum()), **{state.name.lower(): int(counts[state]) for state in State}}
-
-
-def _plan(folder: ScanFolder) -> pa.Table:
-    with pq.ParquetFile(folder.plan) as file:
-        return file.read(columns=list(PLAN_COLUMNS))
-
-
-def _metric_of(folder: ScanFolder) -> str:
-    return str(tomllib.loads(folder.scan_file.read_text(encoding="utf-8"))["selection"]["metric"])

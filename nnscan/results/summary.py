@@ -7,7 +7,6 @@ come from the plan: points that are no longer in the grid stay in the store and 
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -16,12 +15,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from nnscan.errors import Problem, ScanError
-from nnscan.plan import Plan
+from nnscan.plan import Plan, read_columns
 from nnscan.results import metric as metrics
 from nnscan.results import store
+from nnscan.results.asked import asked
 from nnscan.results.folder import ScanFolder
 from nnscan.results.leaderboard import VALIDATION, Family, FamilySummary
 from nnscan.results.schema import Schemas, read_schemas
@@ -315,38 +314,24 @@ def summarize_folder(
     ScanError
         Where the folder holds no plan, or an option is not one of the scan.
     """
-    asked = _asked(folder)
-    metric = metric or asked["selection"]["metric"]
+    told = asked(folder)
+    metric = metric or told.metric
     schemas = read_schemas(folder) or Schemas.of({})
     _check_metric(metric, schemas)
-    plan = _plan(folder)
+    plan = read_columns(folder, PLAN_COLUMNS)
     running = [row.trial for row in store.running(folder)]
     trials = store.read_trials(folder, [*TRIALS_COLUMNS, *_varying(plan, schemas)])
     return summarize(
         plan,
         trials,
         metric=metric,
-        scan=asked["name"],
+        scan=told.name,
         families=families,
         by=by,
         top=top,
         running=running,
         epochs=_epochs(folder, trials, metric),
     )
-
-
-def _asked(folder: ScanFolder) -> dict[str, Any]:
-    """The scan file, as resolved."""
-    try:
-        return tomllib.loads(folder.scan_file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        problem = Problem("SCAN", "nothing was launched in this folder yet. Start with: nnscan launch SCAN")
-        raise ScanError(str(folder.path), [problem]) from None
-
-
-def _plan(folder: ScanFolder) -> pa.Table:
-    with pq.ParquetFile(folder.plan) as file:
-        return file.read(columns=list(PLAN_COLUMNS))
 
 
 def _check_metric(metric: str, schemas: Schemas) -> None:
