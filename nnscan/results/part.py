@@ -97,7 +97,7 @@ def opened(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def _corrupt(path: Path, error: Exception) -> str:
-    first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    first = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
     return (
         f"{path} does not read: {first}. It is a part of the table {path.parent.name}/ of the scan; the other parts are"
         f" sound. Move it away (`mv {path} {path}.corrupt`): the trials in it run again with the next launch."
