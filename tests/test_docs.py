@@ -54,6 +54,11 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{page.name} links to {link}"
 
 
+def test_every_page_stands_in_the_index() -> None:
+    index = DOCS / "README.md"
+    assert {page.name for page in PAGES if page.parent == DOCS} - {index.name} <= set(links(index))
+
+
 def commands(line: str) -> Iterator[list[str]]:
     """Yield the words behind each `nnscan` that a line types, without comments and descriptions."""
     line = re.split(r"\s+#|\s{3,}", line.strip())[0]
