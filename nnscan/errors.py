@@ -1,11 +1,11 @@
 """The errors a user meets: one tree, each with the exit code its command ends with.
 
-    NnscanError
-    ├── ScanError         scan file or options are wrong (2)
-    ├── DataError         data are missing, unreadable or changed (2)
-    ├── BusyError         another launch holds the scan folder (2)
-    ├── StoreError        files of the scan folder cannot be read or written (1)
-    └── LauncherError     the back-end itself failed (1)
+NnscanError
+├── ScanError         scan file or options are wrong (2)
+├── DataError         data are missing, unreadable or changed (2)
+├── BusyError         another launch holds the scan folder (2)
+├── StoreError        files of the scan folder cannot be read or written (1)
+└── LauncherError     the back-end itself failed (1)
 """
 
 from __future__ import annotations
