@@ -205,7 +205,10 @@ class Writer:
 
         An attempt that is neither ended nor interrupted is as if it had not been.
         """
-        os.close(self._descriptor)
+        try:
+            os.close(self._descriptor)
+        except OSError as error:  # NFS may tell only now that the disk is full
+            raise StoreError(_trouble(self.journal.path, error)) from error
         return close(self.journal, Cause.ENDED)
 
     def _append(self, row: Row) -> None:

@@ -89,11 +89,19 @@ def opened(path: Path) -> Iterator[pq.ParquetFile]:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield file
     except (pa.ArrowException, OSError, ValueError, EOFError) as error:
-        if isinstance(error, StoreError):
+        if isinstance(error, StoreError | MemoryError):
             raise
-        if isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ESTALE):
-            raise VanishedError(path) from error
-        raise StoreError(_corrupt(path, error)) from error
+        raise _told(path, error) from error
+
+
+def _told(path: Path, error: Exception) -> Exception:
+    """Return the error to raise where a part does not read."""
+    code = getattr(error, "errno", None)  # of the system; what is wrong inside of a file has none
+    if code in (errno.ENOENT, errno.ESTALE):
+        return VanishedError(path)
+    if code:
+        return StoreError(f"cannot read {path}: {os.strerror(code)}. Check the disk, the limits and the rights.")
+    return StoreError(_corrupt(path, error))
 
 
 def _corrupt(path: Path, error: Exception) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -343,8 +344,8 @@ def corrupt_parts(folder: ScanFolder) -> list[StoreError]:
     for table in TABLES:
         for path in sorted((folder.path / table).glob("[!.]*.parquet")):
             try:
-                for _ in read_groups(describe(path), describe(path).schema):
-                    pass
+                part = describe(path)
+                deque(read_groups(part, part.schema), maxlen=0)
             except VanishedError:
                 continue
             except StoreError as error:

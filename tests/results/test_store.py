@@ -688,6 +688,15 @@ def test_a_damaged_part_is_named_with_what_to_do(damage: str, folder: ScanFolder
     assert corrupt_parts(folder) == []
 
 
+def test_a_part_that_the_system_does_not_open_is_not_called_corrupt(folder: ScanFolder) -> None:
+    folder.trials.mkdir()
+    path = folder.trials / "l-0.w.parquet"
+    path.symlink_to(path)
+    with pytest.raises(StoreError, match=r"cannot read .*Check the disk") as caught:
+        read_trials(folder)
+    assert "corrupt" not in str(caught.value)
+
+
 def test_a_flipped_bit_in_the_data_is_noticed(folder: ScanFolder) -> None:
     _bundle(folder, "l-0", 0, 50)
     (victim,) = folder.epochs.iterdir()
