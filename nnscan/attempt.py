@@ -78,8 +78,9 @@ class Curve:
         }
 
     def metrics(self) -> Metrics:
-        """Return the metrics of the last epoch where there is no best one: a retraining has no validation."""
-        return self.rows[-1] if self.rows and self._best() is None else {}
+        """Return the metrics of the best epoch; of the last where there is none, as in a retraining."""
+        best = self._best()
+        return self.rows[-1 if best is None else best] if self.rows else {}
 
     def _best(self) -> int | None:
         return best_epoch(self.scores, smallest_wins(self.metric)) if self.chooses else None
