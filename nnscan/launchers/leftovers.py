@@ -22,9 +22,20 @@ def in_session(session: int) -> Iterator[psutil.Process]:
                 yield process
 
 
+def children(pid: int) -> set[str]:
+    """Return the names of the live children of a process."""
+    names = set()
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process(pid).children():
+            with contextlib.suppress(psutil.Error):
+                if child.status() != psutil.STATUS_ZOMBIE:
+                    names.add(child.name())
+    return names
+
+
 def end_session(session: int) -> None:
-    """Kill every process of `session`, and those they start meanwhile."""
-    while left := list(in_session(session)):
+    """Kill every process of `session` but this one, and those they start meanwhile."""
+    while left := [process for process in in_session(session) if process.pid != os.getpid()]:
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()
@@ -32,12 +43,9 @@ def end_session(session: int) -> None:
 
 
 def end_orphans(session: int) -> None:
-    """Kill the other processes of this one's `session` where the process that began it is gone.
+    """Kill the other processes of `session` where the one that began it is gone.
 
     Where that lives it tidies up by itself, and has something to say first.
     """
-    left = {process.pid: process for process in in_session(session)}
-    if session not in left and left.pop(os.getpid(), None):
-        for process in left.values():
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+    if all(process.pid != session for process in in_session(session)):
+        end_session(session)

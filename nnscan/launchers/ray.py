@@ -14,7 +14,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,9 +24,16 @@ from typing import IO, Any
 from nnscan.bundles import Bundle, Bundles
 from nnscan.errors import LauncherError
 from nnscan.launchers import BundleOutcome
-from nnscan.launchers.leftovers import end_session
+from nnscan.launchers.leftovers import children, end_session
 
-SHUTDOWN_SECONDS = 4.0  # ray.shutdown() takes 1 to 2 s; after that the processes are killed
+SHUTDOWN_SECONDS = 3.0  # for the driver, which needs 0.1 s unless Ray holds its interpreter
+
+DAEMONS = ("gcs_server", "raylet")
+WATCH_SECONDS = 0.4
+LOOKS = 3
+"""A daemon is dead that was missed so often: between its log and its start lie some milliseconds."""
+LINES = 20
+"""Of the log of a daemon that died; the rest goes with Ray's folder."""
 
 _QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard files a bundle
@@ -65,6 +74,9 @@ class RayLauncher:
         self._storage = folder / ".ray"
         request = {**asdict(options), "ray_folder": str(self._ray_folder), "storage": str(self._storage)}
         self._say({**request, "folder": str(folder), "code": str(code)})
+        self._daemon_died = False
+        if not options.address:
+            threading.Thread(target=self._watch_daemons, daemon=True).start()
 
     def _start(self, code: Path, network: dict[str, str]) -> subprocess.Popen[str]:
         with self._log.open("ab") as log:
@@ -105,10 +117,33 @@ class RayLauncher:
             if event["event"] == "error":
                 raise LauncherError(f"{event['message']} The log is {self._log}.")
             yield event
-        raise LauncherError(
-            f"The process that drives Ray died (exit status {self._driver.wait()}). Everything that had finished is"
-            f" kept. The log is {self._log}."
-        )
+        died = f"The process that drives Ray died (exit status {self._driver.wait()})."
+        died = "A daemon of Ray died." if self._daemon_died else died
+        raise LauncherError(f"{died} Everything that had finished is kept. The log is {self._log}.")
+
+    def _watch_daemons(self) -> None:
+        """End the driver and Ray when raylet or GCS dies: Ray itself would hang for minutes (measured with 2.60).
+
+        The driver cannot do it: Ray holds its interpreter while it waits for a daemon. And Ray may have reaped one
+        before we look, so one that has a log and does not live is dead. One that dies before it opens its log, in its
+        first milliseconds, is given up by Ray after 30 s.
+        """
+        logs = self._ray_folder / "session_latest" / "logs"
+        looks_in_vain = 0
+        while looks_in_vain < LOOKS and self._driver.poll() is None:
+            time.sleep(WATCH_SECONDS)
+            begun = {name for name in DAEMONS if (logs / f"{name}.out").exists()}
+            looks_in_vain = looks_in_vain + 1 if begun - children(self._driver.pid) else 0
+        if self._driver.poll() is None:
+            self._daemon_died = True
+            self._keep_logs(logs / f"{name}.out" for name in sorted(begun))
+            end_session(self._driver.pid)
+
+    def _keep_logs(self, paths: Iterable[Path]) -> None:
+        with contextlib.suppress(OSError), self._log.open("a", encoding="utf-8") as log:
+            for path in paths:
+                lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+                log.write("\n".join([f"The end of {path}:", *lines[-LINES:], ""]))
 
     def close(self) -> None:
         """End the driver, Ray and the workers; when this returns none of them is left."""

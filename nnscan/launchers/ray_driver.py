@@ -11,50 +11,58 @@ import os
 import shutil
 import sys
 import threading
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import IO, Any
 
-import psutil
 import ray
 from ray import tune
 
 from nnscan.bundles import Bundles
 from nnscan.cpus import usable_cpus
+from nnscan.launchers.leftovers import end_session
 from nnscan.launchers.ray_search import EVENTS, STARTS_IN_VAIN, Cutter, Deaths, folder_name
 from nnscan.launchers.ray_worker import BundleTrainable
 
-WATCH_SECONDS = 0.5
+BUNDLES: SimpleQueue[Bundles] = SimpleQueue()
+"""What the launching process wants to have run; once."""
 
 
 def main() -> None:
     """Start Ray, run the bundles, and end when they have or when standard input closes."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # Ray and Tune print; their words belong into the log
-    request = json.loads(sys.stdin.readline() or "null")
-    for event in _events(request) if request else ():
-        answers.write(json.dumps(event) + "\n")
-    if ray.is_initialized():
-        ray.shutdown()  # by the thread that called ray.init: from another it hangs (2.60)
+    if line := sys.stdin.readline():
+        request = json.loads(line)
+        for target, arguments in ((_watch_input, ()), (_tell, (answers, request))):
+            threading.Thread(target=target, args=arguments, daemon=True).start()
+        _drive(request)  # in this thread: ray.init may hang, and sets signal handlers
+        threading.Event().wait()  # `_tell` ends the process
+
+
+def _tell(answers: IO[str], request: Mapping[str, Any]) -> None:
+    """Tell the launching process what happens; end Ray and this process when all is done or nobody listens any more."""
+    event = EVENTS.get()
+    while event["event"] != "closed":
+        with suppress(BrokenPipeError):
+            answers.write(json.dumps(event) + "\n")
+        event = {"event": "closed"} if event["event"] in {"end", "error"} else EVENTS.get()
+    if not request["address"]:
+        end_session(os.getsid(0))  # ray.shutdown() would take 1 to 2 s, and hang once a daemon is gone
         shutil.rmtree(request["ray_folder"], ignore_errors=True)
-    answers.close()
-    os._exit(0)  # threads of Ray may hang once its daemons are gone
+    os._exit(0)  # a cluster that was joined ends the workers of a driver that goes
 
 
-def _events(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield what the launching process shall know, until all is done or it has closed our input."""
+def _drive(request: Mapping[str, Any]) -> None:
+    """Start Ray, then run the bundles that come."""
     try:
         _start_ray(request)
+        _fit(request, BUNDLES.get())
+        EVENTS.put({"event": "end"})
     except Exception as error:  # whatever Ray raises ends the launch, with its text
-        yield _failed(error)
-        return
-    for target in (_watch_daemons, _watch_input):
-        threading.Thread(target=target, args=(request,), daemon=True).start()
-    while (event := EVENTS.get())["event"] != "closed":
-        yield event
-        if event["event"] in {"end", "error"}:
-            return
+        EVENTS.put(_failed(error))
 
 
 def _failed(error: Exception) -> dict[str, Any]:
@@ -123,29 +131,13 @@ def _amounts(resources: Mapping[str, float]) -> str:
     return " and ".join(f"{amount:g} {name}" for name, amount in resources.items())
 
 
-def _watch_input(request: Mapping[str, Any]) -> None:
-    """Run the bundles that the second line names; standard input closes when the launching process ends or cancels."""
+def _watch_input() -> None:
+    """Take the bundles that the second line names; standard input closes when the launching process ends or cancels."""
     if line := sys.stdin.readline():
-        threading.Thread(target=_run, args=(request, Bundles(**json.loads(line))), daemon=True).start()
+        BUNDLES.put(Bundles(**json.loads(line)))
     while sys.stdin.read(1):
         pass
     EVENTS.put({"event": "closed"})
-
-
-def _run(request: Mapping[str, Any], bundles: Bundles) -> None:
-    try:
-        _fit(request, bundles)
-        EVENTS.put({"event": "end"})
-    except Exception as error:  # as above
-        EVENTS.put(_failed(error))
-
-
-def _watch_daemons(_: Mapping[str, Any]) -> None:
-    """Notice the death of raylet or GCS: the driver itself would hang for minutes (measured with 2.60)."""
-    daemons = [child for child in psutil.Process().children() if child.name() in {"raylet", "gcs_server"}]
-    while all(daemon.is_running() and daemon.status() != psutil.STATUS_ZOMBIE for daemon in daemons):
-        time.sleep(WATCH_SECONDS)
-    EVENTS.put({"event": "error", "message": "A daemon of Ray died. Everything that had finished is kept."})
 
 
 if __name__ == "__main__":
