@@ -39,8 +39,18 @@ test: lint
 test-slow: setup
 	$(RUN)python -m pytest -m slow
 
+# make bench DATA=FOLDER also runs those that need real data: MNIST/raw and muffin_chihuahua below FOLDER.
 bench: setup
-	@for file in benchmarks/*.py; do echo "$$ python $$file"; $(RUN)python "$$file" || exit 1; done
+	$(RUN)python benchmarks/start.py
+	$(RUN)python benchmarks/expand.py
+	$(RUN)python benchmarks/noop.py
+	$(RUN)python benchmarks/store.py
+	$(RUN)python benchmarks/summarize.py
+ifdef DATA
+	$(RUN)python benchmarks/single_trial.py '$(DATA)'
+	$(RUN)python benchmarks/mnist_grid.py '$(DATA)'
+	$(RUN)python benchmarks/image_folder.py '$(DATA)/muffin_chihuahua'
+endif
 
 clean:
 	rm -rf .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist demo
