@@ -55,9 +55,13 @@ def run(place: Path, command: str, *arguments: str, shown: str = "") -> None:
     typer.secho(
         f"\n$ nnscan {' '.join([command, *(arguments[:1] if shown else arguments), shown])}".rstrip(), bold=True
     )
-    process = subprocess.run([sys.executable, "-m", "nnscan", command, *arguments], cwd=place, check=False)  # noqa: S603
-    if process.returncode:
-        raise SystemExit(process.returncode)
+    process = subprocess.Popen([sys.executable, "-m", "nnscan", command, *arguments], cwd=place)  # noqa: S603
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:  # Ctrl-C reached the command, too: it puts its things in order and ends with 130
+        code = process.wait()
+    if code:
+        raise SystemExit(code)
 
 
 def write_pictures(scan: ScanFolder, folder: Path) -> list[Path]:

@@ -20,6 +20,8 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command, and turn what it raises into a message and an exit code."""
+        if os.environ.get("NO_COLOR"):  # https://no-color.org; rich looks by itself
+            ctx.color = False
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()  # here, where a broken pipe can still be caught

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from nnscan.cli.options import DataRoot, ScanDirectory
+
+NAME_WIDTH = 14
+INDENT = " " * (len("fail ") + 1 + NAME_WIDTH + 1)
 
 
 def doctor(
@@ -31,8 +37,17 @@ def doctor(
     for check in examine(scan_dir, Path(data_root), full=full):
         colour = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}[check.verdict]
         typer.secho(f"{check.verdict.value:<5}", fg=colour, bold=check.verdict is not Verdict.OK, nl=False)
-        typer.echo(f" {check.name:<14} {check.found}")
+        typer.echo(f" {check.name:<{NAME_WIDTH}} {_indented(check.found)}")
         if check.advice:
-            typer.echo(f"{'':21}{check.advice}")
+            typer.echo(f"{INDENT}{_indented(check.advice)}")
         failed |= check.verdict is Verdict.FAIL
     raise typer.Exit(int(failed))
+
+
+def _indented(text: str) -> str:
+    """Return `text`, broken where the terminal ends; as it is where there is none."""
+    if not sys.stdout.isatty():
+        return text
+    width = max(40, shutil.get_terminal_size().columns)
+    lines = textwrap.wrap(text, width - len(INDENT), break_long_words=False, break_on_hyphens=False)
+    return f"\n{INDENT}".join(lines)
