@@ -5,6 +5,7 @@ The grid is desired state, so the same call starts a scan, resumes it, retries w
 
 from __future__ import annotations
 
+import secrets
 import shlex
 import shutil
 import time
@@ -93,17 +94,23 @@ def held(order: Order) -> Iterator[None]:
     Who holds it knows that whoever wrote before is dead: and its launch with it, which is no fault of its trials.
     """
     path = order.folder.path
-    new = not path.exists()
     _make(path)
     with hold(order.folder, command_line(), wait=order.options.wait):
+        new = {file.name for file in path.iterdir()} == {order.folder.lock.name}
         try:
             order.folder.stop.unlink(missing_ok=True)
             store.close_journals(order.folder, lambda _: True, Cause.INTERRUPTED)
             yield
         except NnscanError as error:
             if new and error.exit_code == 2:
-                shutil.rmtree(path, ignore_errors=True)
+                _remove(path)
             raise
+
+
+def _remove(path: Path) -> None:
+    """Remove a scan folder; whoever waits for its lock finds it gone at once, or whole."""
+    with suppress(OSError):
+        shutil.rmtree(path.rename(path.with_name(f".{path.name}.{secrets.token_hex(8)}")))
 
 
 def _make(path: Path) -> None:

@@ -28,16 +28,40 @@ def hold(folder: ScanFolder, text: str, wait: bool = False) -> Iterator[None]:
     StoreError
         Where the folder cannot be locked: it is not there, or read-only.
     """
-    descriptor = _open(folder)
+    descriptor = _locked(folder, wait)
     try:
-        _acquire(folder, descriptor, wait)
         _write(descriptor, f"{text}\n{_who()}\n")
         try:
             yield
         finally:
             os.ftruncate(descriptor, 0)
+            fcntl.flock(
+                descriptor, fcntl.LOCK_UN
+            )  # closing is not enough where a child that was forked has it open too
     finally:
         os.close(descriptor)
+
+
+def _locked(folder: ScanFolder, wait: bool) -> int:
+    """Return the lock file, open and locked; a new one where its folder was removed while we waited."""
+    while True:
+        descriptor = _open(folder)
+        try:
+            _acquire(folder, descriptor, wait)
+            if _has_its_name(folder, descriptor):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        folder.path.mkdir(parents=True, exist_ok=True)
+
+
+def _has_its_name(folder: ScanFolder, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(folder.lock.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _open(folder: ScanFolder) -> int:
