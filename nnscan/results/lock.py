@@ -35,9 +35,8 @@ def hold(folder: ScanFolder, text: str, wait: bool = False) -> Iterator[None]:
             yield
         finally:
             os.ftruncate(descriptor, 0)
-            fcntl.flock(
-                descriptor, fcntl.LOCK_UN
-            )  # closing is not enough where a child that was forked has it open too
+            # Closing is not enough where a child that was forked has it open too.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)
 

@@ -90,13 +90,14 @@ def seal(folder: ScanFolder, journal: Journal) -> None:
     Epochs and steps of ended attempts only; a journal without any leaves no part.
     """
     try:
-        found = ended(journal, _closed_rows(journal.path))
+        _put(folder, journal.name, ended(journal, _closed_rows(journal.path)))
+        journal.path.unlink()
     except FileNotFoundError:
         return
     except OSError as error:
+        if isinstance(error, StoreError):
+            raise
         raise StoreError(f"cannot seal {journal.path}: {error.strerror or error}. It stays: launch again.") from error
-    _put(folder, journal.name, found)
-    journal.path.unlink(missing_ok=True)
 
 
 def _closed_rows(path: Path) -> list[Row]:

@@ -109,13 +109,16 @@ def test_it_is_free_and_says_nothing_after_the_block(folder: ScanFolder) -> None
 
 def test_a_child_that_outlives_the_launch_does_not_hold_it(folder: ScanFolder) -> None:
     with hold(folder, "launch"):
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], close_fds=False)
+        child = os.fork()  # has all files open that its parent has
+        if not child:
+            time.sleep(60)
+            os._exit(0)
     try:
         with hold(folder, "next"):
             pass
     finally:
-        child.kill()
-        child.wait()
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_a_folder_that_cannot_be_locked_is_told(folder: ScanFolder) -> None:
