@@ -20,8 +20,11 @@ import pyarrow as pa
 
 from nnscan.results.compaction import compact
 from nnscan.results.folder import ScanFolder
+from nnscan.results.journal import Cause, Writer
+from nnscan.results.metric import METRICS
 from nnscan.results.part import write_part
 from nnscan.results.schema import Schemas, hyperparameters, write_schemas
+from nnscan.results.store import close_journals
 
 LEADERBOARD = ["trial", "status", "failure", "score", "seconds", "parameters", "best_epoch", "attempt"]
 
@@ -122,9 +125,31 @@ def report(folder: ScanFolder, count: int) -> None:
     size = sum(part.stat().st_size for part in parts) / 2**20
     print(f"{count} trials: made in {time.perf_counter() - begin:.1f} s, {size:.0f} MiB in {len(parts)} parts")
     for name, columns in (("leaderboard columns", LEADERBOARD), ("one column", ["score"]), ("all columns", [])):
-        seconds, rows, megabytes = min(read(folder, columns) for _ in range(3))
-        assert rows == count
-        print(f"  {name:<20} {seconds:6.3f} s {megabytes:8.0f} MiB")
+        print_reading(folder, name, columns)
+    write_more(folder)
+    print_reading(folder, "while 50 are written", LEADERBOARD)
+    begin = time.perf_counter()
+    close_journals(folder, lambda _: True, Cause.ENDED)
+    sealed = time.perf_counter()
+    compact(folder)
+    print(f"  sealing 50 journals {sealed - begin:.3f} s, compaction {time.perf_counter() - sealed:.3f} s")
+
+
+def write_more(folder: ScanFolder) -> None:
+    """Leave 50 open journals of 20 trials and 10 epochs each."""
+    for bundle in range(50):
+        writer = Writer(folder, f"m-{bundle}", {"host": "node1"})
+        for number in range(20):
+            start = {"trial": f"{bundle:016x}{number:016x}", "attempt": 1, "settings": SETTINGS}
+            writer.start(start)
+            for epoch in range(10):
+                writer.epoch({"trial": start["trial"], "epoch": epoch, "metrics": dict.fromkeys(METRICS[:4], 0.5)})
+            writer.end({"trial": start["trial"], "status": "completed", "score": 0.5, "metrics": {"val_loss": 0.5}})
+
+
+def print_reading(folder: ScanFolder, name: str, columns: list[str]) -> None:
+    seconds, _, megabytes = min(read(folder, columns) for _ in range(3))
+    print(f"  {name:<20} {seconds:6.3f} s {megabytes:8.0f} MiB")
 
 
 if __name__ == "__main__":

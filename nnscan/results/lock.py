@@ -30,7 +30,7 @@ def hold(folder: ScanFolder, text: str, wait: bool = False) -> Iterator[None]:
     """
     descriptor = _locked(folder, wait)
     try:
-        _write(descriptor, f"{text}\n{_who()}\n")
+        _write(folder, descriptor, f"{text}\n{_who()}\n")
         try:
             yield
         finally:
@@ -65,9 +65,8 @@ def _has_its_name(folder: ScanFolder, descriptor: int) -> bool:
 
 def _open(folder: ScanFolder) -> int:
     try:
-        return os.open(
-            folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666
-        )  # NFS locks only what is open to write
+        # Open for writing: NFS locks nothing else.
+        return os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise StoreError(_trouble(folder, error)) from error
 
@@ -81,9 +80,12 @@ def _acquire(folder: ScanFolder, descriptor: int, wait: bool) -> None:
         raise StoreError(_trouble(folder, error)) from error
 
 
-def _write(descriptor: int, text: str) -> None:
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, text.encode("utf-8", "replace"), 0)
+def _write(folder: ScanFolder, descriptor: int, text: str) -> None:
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode("utf-8", "replace"), 0)
+    except OSError as error:
+        raise StoreError(_trouble(folder, error)) from error
 
 
 def _who() -> str:
