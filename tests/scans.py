@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from nnscan import toml
 from nnscan.launch_options import LaunchOptions, Outcome
 from nnscan.launching import launch
@@ -74,14 +72,26 @@ def rows_of(outcome: Outcome, *columns: str) -> list[tuple[Any, ...]]:
     return sorted(zip(*(table[name].to_pylist() for name in columns), strict=True), key=repr)
 
 
-def tables(folder: ScanFolder) -> tuple[list[str], list[str]]:
-    """Return the rows of trials/ and epochs/ as sorted text, without what tells time, place and attempt.
+def differences(one: ScanFolder, other: ScanFolder) -> list[str]:
+    """Return in what the tables of two scan folders differ, bit by bit, beyond time, place and attempt: one line each.
 
     Python writes the shortest text that gives a float back, so equal text is equal bits.
     """
-    return _text(store.read_trials(folder)), _text(store.read_epochs(folder))
+    told = []
+    for table, (rows, others) in enumerate(zip(_tables(one), _tables(other), strict=True)):
+        told += [f"table {table}: {key} in one alone" for key in sorted(rows.keys() ^ others.keys())]
+        for key in rows.keys() & others.keys():
+            pairs = ((name, repr(rows[key][name]), repr(others[key].get(name))) for name in rows[key])
+            told += [f"{key} {name}: {left} {right}" for name, left, right in pairs if left != right]
+    return told
 
 
-def _text(table: pa.Table) -> list[str]:
-    kept = [name for name in table.column_names if name not in OF_TIME | OF_PLACE]
-    return sorted(repr(row) for row in table.select(kept).to_pylist())
+def _tables(folder: ScanFolder) -> tuple[dict[str, dict[str, Any]], ...]:
+    """Return the rows of trials/ and of epochs/ by their keys; two rows of one key are an error."""
+    found = []
+    for table, keys in ((store.read_trials(folder), ("trial",)), (store.read_epochs(folder), ("trial", "epoch"))):
+        kept = [name for name in table.column_names if name not in OF_TIME | OF_PLACE]
+        rows = {" ".join(str(row[key]) for key in keys): row for row in table.select(kept).to_pylist()}
+        assert len(rows) == len(table)
+        found.append(rows)
+    return tuple(found)

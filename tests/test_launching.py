@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scans import DIGITS, TESTS, function_scan, rows_of, run, tables
+from scans import DIGITS, TESTS, differences, function_scan, rows_of, run
 
 from nnscan import launch_folder, launching
 from nnscan.errors import BusyError, DataError, ScanError, StoreError
@@ -172,7 +172,7 @@ def test_ctrl_c_keeps_what_finished_and_the_next_launch_gives_what_an_undisturbe
     again = run(scan, tmp_path / "disturbed")
     assert (again.launched, again.exit_code) == (2, 0)
     undisturbed = run(scan, tmp_path)
-    assert tables(again.folder) == tables(undisturbed.folder)
+    assert differences(again.folder, undisturbed.folder) == []
     assert {attempt for (attempt,) in rows_of(again, "attempt")} == {1}  # an interruption is no fault
 
 

@@ -1,0 +1,302 @@
+"""What every launcher keeps: one road, whose tables do not tell where it led through."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from scans import DIGITS, TESTS, differences, function_scan, rows_of, run
+
+import nnscan
+from nnscan.failure import FAILURES_IN_A_ROW
+from nnscan.launch_options import LaunchOptions, Outcome
+from nnscan.launchers.leftovers import end_session, in_session
+from nnscan.results import store
+from nnscan.results.folder import ScanFolder
+from nnscan.results.journal import journals
+from nnscan.retraining import RetrainOptions, retrain_best
+from nnscan.scan import Scan, read
+
+WORKERS = 2
+START_SECONDS = 120.0  # of a Ray cluster, on a machine that does much else
+
+
+@dataclass(frozen=True)
+class Place:
+    """A launcher, and what is asked of it."""
+
+    options: dict[str, Any]
+    session: int = 0
+    """Of the cluster that runs, whose daemons stay."""
+
+    @property
+    def cluster(self) -> str:
+        return str(self.options["cluster"])
+
+    def launch(self, scan: Scan, path: Path, **options: Any) -> Outcome:
+        return run(scan, path, **{**self.options, **options})
+
+    def processes(self) -> list[psutil.Process]:
+        """Return the processes that a launch has begun: of a cluster that runs, its workers alone."""
+        sessions = {os.getsid(child.pid) for child in psutil.Process().children()} - {os.getsid(0), self.session}
+        begun = [process for session in sessions for process in in_session(session)]
+        joined = in_session(self.session) if self.session else ()
+        return begun + [process for process in joined if "Trainable" in title(process)]
+
+
+def title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+@contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def ray_cluster() -> Iterator[Place]:
+    """Start a Ray of one node, as an administrator does, and give the place that joins it."""
+    address = f"127.0.0.1:{free_port()}"
+    host, _, port = address.partition(":")
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        arguments = (
+            *("start", "--head", "--block", "--include-dashboard=false", "--disable-usage-stats"),
+            *(f"--node-ip-address={host}", f"--port={port}", f"--num-cpus={WORKERS}", f"--temp-dir={folder}"),
+        )
+        command = [sys.executable, "-m", "ray.scripts.scripts", *arguments]
+        with (Path(folder) / "start.log").open("w+b") as log:
+            ray = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+            try:
+                wait_for(lambda: "Ray runtime started" in Path(log.name).read_text(), ray, log.name)
+                yield Place({"cluster": "ray", "address": address}, ray.pid)
+            finally:
+                end_session(ray.pid)
+                ray.wait()
+
+
+def wait_for(reached: Callable[[], bool], ray: subprocess.Popen[bytes], log: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not reached():
+        assert ray.poll() is None and time.monotonic() < deadline, Path(log).read_text()
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module", params=["inline", "local", "ray"])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    root = str(Path(nnscan.__file__).parents[1])  # workers find nnscan where it is not installed
+    with environment(PYTHONPATH=root, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(16)):
+        if request.param == "ray":
+            with ray_cluster() as joined:
+                yield joined
+        elif request.param == "local":
+            yield Place({"cluster": "local", "workers": WORKERS})
+        else:
+            yield Place({"cluster": "inline"})
+
+
+@pytest.fixture(autouse=True)
+def in_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(TESTS)
+
+
+@dataclass
+class Undisturbed:
+    """What this process makes of a scan, once for all launchers."""
+
+    path: Path
+    found: dict[str, Outcome] = field(default_factory=dict)
+
+    def of(self, scan: Scan) -> Outcome:
+        if scan.name not in self.found:
+            self.found[scan.name] = run(scan, self.path)
+        return self.found[scan.name]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    return Undisturbed(tmp_path_factory.mktemp("undisturbed"))
+
+
+def mixed() -> Scan:
+    """A family of functions that learn, one of those that throw, one of those that diverge, at rates above 1."""
+    grids = (
+        f'[[grid]]\nfamily = "{name}"\ntraining.function = "functions:{name}"\ntraining.arguments.rate = {rates}\n'
+        'training.metrics = ["val_loss"]\ntraining.epochs = 2\n'
+        for name, rates in (("learn", [0.5, 2.0]), ("throw", [0.5, 2.0, 3.0]), ("diverge", [0.5, 2.0]))
+    )
+    rest = '[validation]\nholdout = 0.2\n[selection]\nmetric = "val_loss"\n'
+    return read('name = "mixed"\n' + rest + "".join(grids))
+
+
+def test_every_trial_ends_in_one_row_with_the_bits_of_any_other_launcher(
+    place: Place, undisturbed: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = read(DIGITS)
+    expected = undisturbed.of(scan)
+    outcome = place.launch(scan, tmp_path)
+    assert (outcome.exit_code, outcome.error, outcome.progress.completed) == (0, "", 6)
+    assert differences(outcome.folder, expected.folder) == []
+    assert len(store.read_trials(outcome.folder)) == 6
+    assert journals(outcome.folder) == []
+    # Worker processes, each of which has a log of its own, live from bundle to bundle. Tune keeps no more than one that
+    # is idle: of two that end a bundle at the same moment one is started anew.
+    logs = [path for path in outcome.folder.logs.glob("*.log") if path.name != "ray.log"]
+    assert len(logs) <= (0 if place.cluster == "inline" else WORKERS + 1)
+    bundles = {bundle for (bundle,) in rows_of(outcome, "bundle")}
+    assert len(bundles) == (1 if place.cluster == "inline" else 6)  # a third of a fair share of 6 is 1
+    assert not (outcome.folder.path / ".ray").exists()
+
+    monkeypatch.setattr("nnscan.launching.launcher_for", lambda *_: pytest.fail("it started something"))
+    again = place.launch(scan, tmp_path)
+    assert (again.exit_code, again.launched) == (0, 0)
+
+
+@pytest.mark.parametrize("place", ["local", "ray"], indirect=True)
+def test_a_retraining_leaves_the_model_that_one_in_this_process_leaves(place: Place, tmp_path: Path) -> None:
+    folders = {cluster: run(read(DIGITS), tmp_path / cluster).folder for cluster in ("inline", place.cluster)}
+    options = {"inline": None, place.cluster: LaunchOptions(**place.options)}
+    models = [retrain_best(folders[name], RetrainOptions(epochs=2), options[name]).models for name in folders]
+    assert sorted(models[0]) == sorted(models[1]) == ["Narrow", "Wide"]
+    for family in models[0]:
+        weights = [(found[family] / "model.safetensors").read_bytes() for found in models]
+        assert weights[0] == weights[1]
+    assert differences(*folders.values()) == []
+
+
+def test_what_throws_or_diverges_is_a_row_and_the_others_go_on(
+    place: Place, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    scan = mixed()
+    expected = undisturbed.of(scan)
+    first = place.launch(scan, tmp_path, limit=5)
+    assert (first.launched, first.progress.pending, first.exit_code) == (5, 2, 1)
+    outcome = place.launch(scan, tmp_path, retry_failed=True)
+    assert (outcome.launched, outcome.exit_code, outcome.error, outcome.stopped) == (4, 1, "", "")
+    columns = ("family", "training.arguments.rate", "status", "failure", "error", "score")
+    assert rows_of(outcome, *columns) == [
+        ("diverge", 0.5, "completed", "", "", 0.25),
+        ("diverge", 2.0, "diverged", "", "", 2.0),
+        ("learn", 0.5, "completed", "", "", 0.125),
+        ("learn", 2.0, "completed", "", "", 0.5),
+        ("throw", 0.5, "completed", "", "", 0.25),
+        ("throw", 2.0, "failed", "config", "UserError: no such rate", 2.0),
+        ("throw", 3.0, "failed", "config", "UserError: no such rate", 3.0),
+    ]
+    assert differences(outcome.folder, expected.folder) == []
+    assert len(outcome.failures) == 2
+
+
+def test_equal_failures_in_a_row_stop_the_scan(place: Place, tmp_path: Path) -> None:
+    rates = [float(rate) for rate in range(2, 4 + 2 * FAILURES_IN_A_ROW)]
+    scan = function_scan("throw", rates, folds=1)
+    outcome = place.launch(scan, tmp_path)
+    assert outcome.exit_code == 1
+    assert "5 trials in a row failed alike: UserError" in outcome.stopped
+    # Each worker counts for itself, and ends the trial it is in.
+    assert FAILURES_IN_A_ROW <= outcome.progress.failed <= 2 * FAILURES_IN_A_ROW - 1
+
+
+def interrupt_once(reached: Callable[[], bool]) -> threading.Thread:
+    """Press Ctrl-C when something is so."""
+
+    def press() -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not reached() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=press, daemon=True)
+    thread.start()
+    return thread
+
+
+def ended(folder: ScanFolder) -> int:
+    """Return how many trials have an end row, in journals and in parts."""
+    return len(store.read_trials(folder, ["trial"])) if folder.schema.exists() else 0
+
+
+def test_ctrl_c_keeps_what_finished_and_the_next_launch_gives_what_an_undisturbed_one_gives(
+    place: Place, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    scan = function_scan("sleep", [0.5, 1.0, 2.0], seconds=0.3, folder=str(undisturbed.path))
+    expected = undisturbed.of(scan)
+    folder = ScanFolder(tmp_path / "scans" / scan.name)
+    seen: list[psutil.Process] = []
+    names: set[str] = set()
+
+    def under_way() -> bool:
+        seen.extend(place.processes())
+        names.update(map(title, seen[-20:]))
+        return ended(folder) >= 2
+
+    press = interrupt_once(under_way)
+    outcome = place.launch(scan, tmp_path)
+    pressed = time.monotonic()
+    press.join()
+    assert (outcome.exit_code, outcome.interrupted) == (130, True)
+    assert 2 <= outcome.progress.completed < 6
+    assert journals(folder) == []
+    left = psutil.wait_procs(seen, timeout=max(0.0, 5.0 - (time.monotonic() - pressed)))[1]
+    assert left == []
+    assert any("Trainable" in name for name in names) == (place.cluster != "inline")
+    again = place.launch(scan, tmp_path)
+    assert (again.exit_code, again.launched) == (0, 6 - outcome.progress.completed)
+    assert differences(folder, expected.folder) == []
+    assert {attempt for (attempt,) in rows_of(again, "attempt")} == {1}
+
+
+@pytest.mark.parametrize("place", ["local"], indirect=True)
+def test_a_worker_that_dies_is_replaced_and_its_trial_tried_three_times(place: Place, tmp_path: Path) -> None:
+    deaths = {"Once": 1, "Thrice": 3}
+    for name in deaths:
+        (tmp_path / name).mkdir()
+    grids = (
+        f'[[grid]]\nfamily = "{name}"\ntraining.arguments.deaths = {count}\n'
+        f'training.arguments.folder = "{tmp_path / name}"\ntraining.arguments.rate = [0.5, 2.0]\n'
+        for name, count in deaths.items()
+    )
+    training = '[training]\nfunction = "functions:die"\nmetrics = ["val_loss"]\nepochs = 2\n'
+    scan = read('name = "die"\n[validation]\nfolds = 2\n' + training + "".join(grids))
+    outcome = place.launch(scan, tmp_path)
+    assert (outcome.exit_code, outcome.error, outcome.progress.completed, outcome.progress.failed) == (1, "", 7, 1)
+    rows = rows_of(outcome, "family", "training.arguments.rate", "fold", "status", "failure", "attempt")
+    assert [row for row in rows if row[-1] > 1] == [
+        ("Once", 2.0, 1, "completed", "", 2),
+        ("Thrice", 2.0, 1, "failed", "lost", 3),
+    ]
+    assert place.launch(scan, tmp_path).launched == 0
+    assert run(scan, tmp_path, retry_failed=True).exit_code == 0
+
+
+@pytest.mark.parametrize("place", ["ray"], indirect=True)
+def test_gpus_that_a_cluster_has_not_are_told(place: Place, tmp_path: Path) -> None:
+    scan = read(function_scan("learn", [0.5]).toml().replace("gpus_per_trial = 0.0", "gpus_per_trial = 3.0"))
+    outcome = place.launch(scan, tmp_path)
+    assert outcome.exit_code == 1
+    assert f"a trial needs 1 CPU and 3 GPU; the largest that a node has is {WORKERS} CPU" in outcome.error
