@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
@@ -68,8 +69,8 @@ class Launch:
 
 
 def new_name() -> str:
-    """Return a name for a launch that sorts by its start and is unique."""
-    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+    """Return a name for a launch that sorts by its start, to the microsecond, and is unique."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{secrets.token_hex(3)}"
 
 
 def write(folder: ScanFolder, launch: Launch, trials: Iterable[Trial], changes: str = "") -> int:
