@@ -12,6 +12,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 EVENTS = {"open", "os.rename", "os.remove", "os.listdir", "os.mkdir", "time.sleep"}
 
@@ -79,21 +82,26 @@ def pause() -> None:
         actor.pause()
 
 
-def _hook(event: str, _: object) -> None:
-    if event in EVENTS:
+_root = ""
+"""Of what happens to files, that below this folder counts: an import holds a lock while it opens modules."""
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in EVENTS and (event == "time.sleep" or str(arguments[0]).startswith(_root)):
         pause()
 
 
-_hooked = False
+@cache
+def _install_hook() -> None:
+    sys.addaudithook(_hook)  # can never be removed: costs nothing where no actor runs
 
 
 @contextmanager
-def stage(seed: int) -> Iterator[Stage]:
-    """Give actors turns in the order that `seed` decides; their threads are gone at the end."""
-    global _hooked
-    if not _hooked:
-        sys.addaudithook(_hook)  # can never be removed: costs nothing where no actor runs
-        _hooked = True
+def stage(seed: int, folder: Path) -> Iterator[Stage]:
+    """Give actors, which work in `folder`, turns in the order that `seed` decides; they are gone at the end."""
+    global _root
+    _root = str(folder)
+    _install_hook()
     created = Stage(random.Random(seed))
     try:
         yield created

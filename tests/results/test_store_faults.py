@@ -133,7 +133,7 @@ SEEDS = [*range(24), *(pytest.param(seed, marks=pytest.mark.slow) for seed in ra
 def test_interleavings_lose_and_double_nothing(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _switch_in_arrow_too(monkeypatch)
     folder = make_folder(tmp_path / "scan")
-    with stage(seed) as actors:
+    with stage(seed, folder.path) as actors:
         monkeypatch.setattr(secrets, "token_hex", lambda count: f"{actors.chance.getrandbits(8 * count):0{2 * count}x}")
         play = Play(folder, actors)
         actors.run(play.between)
