@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nnscan.results.folder import ScanFolder, write_atomically
+from nnscan.results.folder import ScanFolder, told, write_atomically
 from nnscan.trial import Kind, Trial
 
 POLL_SECONDS = 0.05
@@ -79,16 +80,22 @@ def write(folder: ScanFolder, launch: Launch, trials: Iterable[Trial], changes: 
     The launch comes last: who sees it sees all.
     """
     home = folder.launches / launch.name
-    home.mkdir(parents=True)
+    with told(home):
+        home.mkdir(parents=True)
+        count = _write_trials(home / "trials.parquet", trials)
+        if changes:
+            write_atomically(home / "changes.diff", changes.encode())
+        write_atomically(home / "launch.json", json.dumps(asdict(launch), indent=1).encode())
+    return count
+
+
+def _write_trials(path: Path, trials: Iterable[Trial]) -> int:
     count = 0
     rows = iter(trials)
-    with pq.ParquetWriter(home / "trials.parquet", _SCHEMA, compression="zstd") as writer:
+    with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
         while chunk := list(islice(rows, TRIALS_A_ROW_GROUP)):
             writer.write_table(pa.Table.from_pylist([_row(trial) for trial in chunk], schema=_SCHEMA))
             count += len(chunk)
-    if changes:
-        write_atomically(home / "changes.diff", changes.encode())
-    write_atomically(home / "launch.json", json.dumps(asdict(launch), indent=1).encode())
     return count
 
 

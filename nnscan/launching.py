@@ -29,7 +29,7 @@ from nnscan.provenance import code_changes, command_line, provenance
 from nnscan.reconcile import COLUMNS, DATA_NAME, FINGERPRINTS, ToDo, one_trial, refuse_changed, still_to_do
 from nnscan.results import store
 from nnscan.results.compaction import compact
-from nnscan.results.folder import ScanFolder, write_atomically
+from nnscan.results.folder import ScanFolder, remedy, told, write_atomically
 from nnscan.results.journal import Cause
 from nnscan.results.lock import hold
 from nnscan.results.progress import Follower, Progress
@@ -118,7 +118,7 @@ def _make(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
-            f"cannot make {path}: {error.strerror or error}. Check the rights there, or put it elsewhere (--scan-dir)."
+            f"cannot make {path}: {error.strerror or error}. {remedy(error)}, or put it elsewhere (--scan-dir)."
         ) from error
 
 
@@ -126,7 +126,8 @@ def _settle(order: Order, plan: Plan) -> None:
     """Bring the scan folder into order: tables wide enough and compact, the plan written."""
     store.widen(order.folder, plan.schemas())
     compact(order.folder)
-    write_atomically(order.folder.scan_file, order.scan.toml().encode())
+    with told(order.folder.scan_file):
+        write_atomically(order.folder.scan_file, order.scan.toml().encode())
     plan.write(order.folder)
 
 

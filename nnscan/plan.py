@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from nnscan.errors import StoreError
 from nnscan.identity import trial_key
-from nnscan.results.folder import ScanFolder, write_atomically
+from nnscan.results.folder import ScanFolder, told, write_atomically
 from nnscan.trial import Kind, Trial
 
 if TYPE_CHECKING:
@@ -90,12 +90,8 @@ class Plan:
         ) as writer:
             for batch in self.table.to_batches():
                 writer.write_batch(batch)
-        try:
+        with told(folder.plan):
             write_atomically(folder.plan, sink.getvalue())
-        except OSError as error:
-            raise StoreError(
-                f"cannot write {folder.plan}: {error.strerror or error}. Check disk and rights."
-            ) from error
 
     @staticmethod
     def read(folder: ScanFolder) -> Plan:

@@ -22,7 +22,7 @@ from nnscan.dotted import make_importable
 from nnscan.failure import FAILURES_IN_A_ROW, TRIES, FailureStreak, Thrown
 from nnscan.identity import NUMERICS
 from nnscan.launch_folder import Launch
-from nnscan.results.folder import ScanFolder, write_atomically
+from nnscan.results.folder import ScanFolder, told, write_atomically
 from nnscan.results.journal import Cause, Writer
 from nnscan.results.store import close_journals, ended_in_bundle, writing
 from nnscan.training.function import FunctionTraining
@@ -113,7 +113,8 @@ def _streak(launch: str) -> FailureStreak:  # noqa: ARG001
 
 def _stop_scan(folder: ScanFolder, thrown: Thrown) -> None:
     text = f"{FAILURES_IN_A_ROW} trials in a row failed alike: {thrown.error}\nat {thrown.place}\n"
-    write_atomically(folder.stop, text.encode())
+    with told(folder.stop):
+        write_atomically(folder.stop, text.encode())
 
 
 def _columns(launch: Launch, device: str) -> dict[str, Any]:

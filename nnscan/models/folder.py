@@ -23,10 +23,10 @@ import torch
 from torch import Tensor, nn
 
 from nnscan.data.normalization import Normalization
-from nnscan.errors import DataError, NnscanError, StoreError
+from nnscan.errors import DataError, NnscanError
 from nnscan.models.build import build
 from nnscan.models.outputs import probabilities
-from nnscan.results.folder import write_atomically
+from nnscan.results.folder import told, write_atomically
 from nnscan.trial import Settings
 
 if TYPE_CHECKING:
@@ -121,14 +121,9 @@ def save_model(folder: Path, network: nn.Module, card: ModelCard, predictions: p
     files = {"model.safetensors": weights, "model.json": json.dumps(_as_json(card, weights), indent=2).encode()}
     if predictions is not None:
         files["predictions.parquet"] = _as_parquet(predictions)
-    try:
-        with _put_in_place(folder) as new:
-            for name, content in files.items():
-                write_atomically(new / name, content)
-    except OSError as error:
-        raise StoreError(
-            f"The model folder {folder} cannot be written: {error}. Free space there, or allow writing; start again."
-        ) from error
+    with told(folder), _put_in_place(folder) as new:
+        for name, content in files.items():
+            write_atomically(new / name, content)
 
 
 def load_model(folder: Path) -> LoadedModel:

@@ -23,7 +23,7 @@ import pyarrow as pa
 from nnscan.errors import StoreError
 from nnscan.results.attempts import TABLES, schema_of
 from nnscan.results.choice import DECIDING, OF_ATTEMPT, Chosen, Mask, standing
-from nnscan.results.folder import ScanFolder
+from nnscan.results.folder import ScanFolder, remedy
 from nnscan.results.journal import journals
 from nnscan.results.part import Part, parts, read_groups, read_part, remove_replaced, stacked, write_part
 from nnscan.results.schema import read_schemas
@@ -73,7 +73,7 @@ def _clear(table: Path) -> None:
         if isinstance(error, StoreError):
             raise
         raise StoreError(
-            f"cannot clear {table}: {error.strerror or error}. Check its rights, then launch again."
+            f"cannot clear {table}: {error.strerror or error}. {remedy(error)}, then launch again."
         ) from error
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
+
+from nnscan.errors import StoreError
 
 
 @dataclass(frozen=True)
@@ -101,3 +106,27 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def remedy(error: OSError) -> str:
+    """Return what there is to do where the file system refused something."""
+    if error.errno in _FULL:
+        return "Make room on the disk (or raise the quota, or `ulimit -f`)"
+    return "Check the disk and its rights"
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses while `path` is written into a StoreError that says what to do."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {path}: {error.strerror or error}. What had finished is kept. {remedy(error)}, then launch"
+            " again."
+        ) from error

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from nnscan.errors import StoreError
-from nnscan.results.folder import ScanFolder
+from nnscan.results.folder import ScanFolder, remedy
 
 Row = dict[str, Any]
 """A line of a journal; its key `row` says which kind it is."""
@@ -231,13 +231,8 @@ class Writer:
             raise StoreError(_trouble(self.journal.path, error)) from error
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
 def _trouble(path: Path, error: OSError) -> str:
-    full = "Free some space (or raise the quota or `ulimit -f`)"
     return (
         f"cannot write {path}: {error.strerror or error}. Every trial that ended before is kept, the one being trained"
-        f" is not. {full if error.errno in _FULL else 'Check the disk and its rights'}, then launch again: it goes on"
-        " with what is missing."
+        f" is not. {remedy(error)}, then launch again: it goes on with what is missing."
     )

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from nnscan.errors import BusyError, StoreError
-from nnscan.results.folder import ScanFolder
+from nnscan.results.folder import ScanFolder, remedy
 
 
 @contextmanager
@@ -112,4 +112,4 @@ def _busy(folder: ScanFolder) -> str:
 def _trouble(folder: ScanFolder, error: OSError) -> str:
     if error.errno == errno.ENOLCK:
         return f"cannot lock {folder.lock}: its file system has no locks. Put the scan folder on another (--scan-dir)."
-    return f"cannot write in {folder.path}: {error.strerror or error}. Check that it is there, and its rights."
+    return f"cannot write in {folder.path}: {error.strerror or error}. {remedy(error)}, then launch again."

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nnscan.errors import StoreError
+from nnscan.results.folder import told
 from nnscan.results.journal import names_in
 from nnscan.results.schema import text_of
 
@@ -173,17 +174,11 @@ def write_part(
     metadata = None if replaces is None else {REPLACES: json.dumps(sorted(replaces))}
     aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        path.parent.mkdir(exist_ok=True)
-        _write(aside, tables, schema.with_metadata(metadata))
-        aside.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        if isinstance(error, StoreError):
-            raise
-        raise StoreError(
-            f"cannot write {path}: {error.strerror or error}. Nothing is lost: what it is made of is still there."
-            " Make room on the disk, or check its rights, then launch again."
-        ) from error
+        with told(path):
+            path.parent.mkdir(exist_ok=True)
+            _write(aside, tables, schema.with_metadata(metadata))
+            aside.replace(path)
+            sync_folder(path.parent)
     finally:
         with suppress(OSError):  # it was renamed, or cannot be removed either
             aside.unlink()

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from nnscan.errors import StoreError
-from nnscan.results.folder import ScanFolder, write_atomically
+from nnscan.results.folder import ScanFolder, told, write_atomically
 from nnscan.results.metric import METRICS, PER_CLASS
 from nnscan.trial import Settings
 
@@ -148,12 +148,8 @@ def read_schemas(folder: ScanFolder) -> Schemas | None:
 
 def write_schemas(folder: ScanFolder, schemas: Schemas) -> None:
     """Write `schema.json`, which whoever seals or reads goes by."""
-    try:
+    with told(folder.schema):
         write_atomically(folder.schema, schemas.to_json().encode())
-    except OSError as error:
-        raise StoreError(
-            f"cannot write {folder.schema}: {error.strerror or error}. Check its disk and rights, then launch again."
-        ) from error
 
 
 def unify(old: Schemas, new: Schemas) -> Schemas:

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from nnscan.errors import StoreError
 from nnscan.results.attempts import TABLES, Attempt, attempts, ended, schema_of, trials_table
 from nnscan.results.choice import DECIDING, OF_ATTEMPT, Chosen, standing
-from nnscan.results.folder import ScanFolder
+from nnscan.results.folder import ScanFolder, remedy
 from nnscan.results.journal import (
     DETAILS,
     Cause,
@@ -97,7 +97,9 @@ def seal(folder: ScanFolder, journal: Journal) -> None:
     except OSError as error:
         if isinstance(error, StoreError):
             raise
-        raise StoreError(f"cannot seal {journal.path}: {error.strerror or error}. It stays: launch again.") from error
+        raise StoreError(
+            f"cannot seal {journal.path}: {error.strerror or error}. It stays. {remedy(error)}, then launch again."
+        ) from error
 
 
 def _closed_rows(path: Path) -> list[Row]:

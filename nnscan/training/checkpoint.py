@@ -17,7 +17,7 @@ from torch import nn
 
 from nnscan.errors import StoreError
 from nnscan.identity import NUMERICS
-from nnscan.results.folder import write_atomically
+from nnscan.results.folder import remedy, write_atomically
 from nnscan.training.loop import Row
 from nnscan.training.state import RandomStates, TrainingState, Weights, begin
 from nnscan.training.trial_data import TrialData
@@ -77,8 +77,8 @@ def save(folder: Path, writer: str, state: TrainingState, rows: list[Row], *, fi
         write_atomically(path, buffer.getvalue())
     except OSError as error:
         raise StoreError(
-            f"The checkpoint {path} cannot be written: {error}. Free space there, or allow writing; the next launch"
-            " goes on from the checkpoint before, or begins the trial again."
+            f"The checkpoint {path} cannot be written: {error.strerror or error}. {remedy(error)}; the next"
+            " launch goes on from the checkpoint before, or begins the trial again."
         ) from error
     for older in folder.glob(f"{state.trial.key}.{writer}.*.pt"):
         if older != path:
