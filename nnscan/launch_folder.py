@@ -6,7 +6,7 @@ import json
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nnscan.errors import StoreError
 from nnscan.results.folder import ScanFolder, told, write_atomically
 from nnscan.trial import Kind, Trial
 
@@ -100,9 +101,20 @@ def _write_trials(path: Path, trials: Iterable[Trial]) -> int:
 
 
 def read(folder: ScanFolder, name: str) -> Launch:
-    """Read back what a launch asked for."""
-    content = json.loads((folder.launches / name / "launch.json").read_bytes())
-    return Launch(**{**content, "accepted": tuple(content["accepted"])})
+    """Read back what a launch asked for; what an other version of nnscan wrote beyond that is passed over.
+
+    Raises
+    ------
+    StoreError
+        Where it does not read.
+    """
+    path = folder.launches / name / "launch.json"
+    try:
+        content = json.loads(path.read_bytes())
+        known = {field.name: content[field.name] for field in fields(Launch) if field.name in content}
+        return Launch(**{**known, "accepted": tuple(known.get("accepted", ()))})
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise StoreError(f"cannot read {path}: {error}. No result is in it: remove it, then launch again.") from error
 
 
 def wait_for(folder: ScanFolder, name: str) -> None:
