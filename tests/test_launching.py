@@ -237,6 +237,19 @@ def test_a_worker_that_died_under_an_earlier_launch_costs_an_attempt(tmp_path: P
     assert rows_of(outcome, "status", "attempt") == [("completed", 3)]
 
 
+def test_a_trial_that_will_be_tried_again_is_not_told_as_failed(tmp_path: Path) -> None:
+    scan = function_scan("learn", [0.5])
+    folder = run(scan, tmp_path, limit=1).folder
+    (asked,) = launch_folder.read_all(folder)
+    lost = list(expand(scan).trials())[1]
+    for attempt, told in ((2, 0), (3, 1)):
+        writer = Writer(folder, f"{asked.name}-{attempt}", {"launch": asked.name})
+        writer.start({"trial": lost.key, "attempt": attempt, "settings": lost.settings, "kind": "trial"})
+        store.close_journals(folder, lambda _: True, Cause.LOST)
+        order = launching.Order(scan=scan, folder=folder, options=LaunchOptions(cluster="inline"))
+        assert len(launching._failures(order, asked)) == told
+
+
 def test_a_second_launch_says_who_runs_the_first(tmp_path: Path) -> None:
     scan = function_scan("learn", [0.5])
     folder = run(scan, tmp_path, limit=1).folder

@@ -123,8 +123,7 @@ def _workers(request: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> 
 
 
 def _room(node: Mapping[str, float], needs: Mapping[str, float]) -> int:
-    # 1 // 0.1 is 9: Ray counts in ten thousandths, so we round there.
-    return min(int(node.get(name, 0) / need + 1e-4) for name, need in needs.items() if need)
+    return min(int(node.get(name, 0) / need) for name, need in needs.items() if need)  # 1 // 0.1 is 9
 
 
 def _amounts(resources: Mapping[str, float]) -> str:
