@@ -243,6 +243,24 @@ def _write_bundle(folder: ScanFolder, bundle: str, *, mark: float, time: float) 
         write_trial(writer, 0, epochs=EPOCHS, mark=mark, time=time)
 
 
+@pytest.mark.parametrize("listing", ["journals", "parts"])
+def test_a_trial_that_is_sealed_behind_a_listing_is_not_missed(
+    listing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_folder(tmp_path / "scan")
+    trial = write_trial(Writer(folder, "l-0", PLACE), 0)
+    listed = getattr(store, listing)
+
+    def seal_behind(where: ScanFolder | Path) -> object:
+        found = listed(where)
+        monkeypatch.undo()
+        close_journals(folder, lambda _: True, Cause.LOST)
+        return found
+
+    monkeypatch.setattr(store, listing, seal_behind)
+    assert read_trials(folder, ["trial"])["trial"].to_pylist() == [trial]
+
+
 def test_a_journal_that_is_renamed_while_listed_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_folder(tmp_path / "scan")
     writer = Writer(folder, "l-0", PLACE)
