@@ -21,7 +21,7 @@ from synthetic_scan import PLACE, key, make_folder, write_trial
 from nnscan.results import part, store
 from nnscan.results.compaction import compact
 from nnscan.results.folder import ScanFolder
-from nnscan.results.journal import Cause, Writer, journals
+from nnscan.results.journal import Cause, Journal, Writer, close, journals
 from nnscan.results.schema import Schemas, hyperparameters
 from nnscan.results.store import close_journals, ended_in_bundle, read_epochs, read_trials, seal, widen
 
@@ -243,21 +243,34 @@ def _write_bundle(folder: ScanFolder, bundle: str, *, mark: float, time: float) 
         write_trial(writer, 0, epochs=EPOCHS, mark=mark, time=time)
 
 
-@pytest.mark.parametrize("listing", ["journals", "parts"])
-def test_a_trial_that_is_sealed_behind_a_listing_is_not_missed(
-    listing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_trial_that_is_sealed_behind_a_listing_of_parts_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_folder(tmp_path / "scan")
     trial = write_trial(Writer(folder, "l-0", PLACE), 0)
-    listed = getattr(store, listing)
 
-    def seal_behind(where: ScanFolder | Path) -> object:
-        found = listed(where)
-        monkeypatch.undo()
+    def seal_behind(table: Path) -> list[part.Part]:
+        found = part.parts(table)
         close_journals(folder, lambda _: True, Cause.LOST)
         return found
 
-    monkeypatch.setattr(store, listing, seal_behind)
+    monkeypatch.setattr(store, "parts", seal_behind)
+    assert read_trials(folder, ["trial"])["trial"].to_pylist() == [trial]
+
+
+def test_a_trial_whose_journal_is_closed_behind_a_listing_of_journals_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_folder(tmp_path / "scan")
+    writer = Writer(folder, "l-0", PLACE)
+    trial = write_trial(writer, 0)
+
+    def close_behind(folder: ScanFolder) -> list[Journal]:
+        found = journals(folder)
+        close(writer.journal, Cause.LOST)
+        return found
+
+    monkeypatch.setattr(store, "journals", close_behind)
     assert read_trials(folder, ["trial"])["trial"].to_pylist() == [trial]
 
 
