@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from asked import ask
 from launched import Launched, differences, launched_here, scan_of_a_function, scan_of_networks, tables
 
 from nnscan.results.folder import ScanFolder
@@ -40,11 +41,11 @@ def test_a_corrupt_part_is_named_and_its_trials_run_again(tmp_path: Path, how: C
     launched_here(scan, tmp_path / "undisturbed")
     sound = first.read_bytes()
     damage(first, how)
-    for command in ("summarize", "launch"):
-        asked = Launched(scan, *(INLINE if command == "launch" else ()), command=(command,))
-        assert asked.wait() == 1
-        assert str(first.name) in asked.output
-        assert "Traceback" not in asked.output
+    launch, asked = Launched(scan, *INLINE), ask("summarize", scan)
+    for code, output in ((launch.wait(), launch.output), (asked.returncode, asked.stdout)):
+        assert code == 1
+        assert str(first.name) in output
+        assert "Traceback" not in output
     first.write_bytes(sound)
     launched_here(scan, scan.parent / "scans")  # 4 trials more, in a part of their own or with the others
     for part in (scan.parent / "scans/s/trials").glob("*.parquet"):
