@@ -1,4 +1,4 @@
-"""A launch in a process that dies at a given look at the file system of its scan folder: any moment of it can be hit.
+"""A launch in a process that dies, or finds the disk full, at a given look at its scan folder: any moment can be hit.
 
 Counted are opening, renaming, removing, making, locking and synchronising files, and each write through `os`, of which
 the one that is hit leaves half.
@@ -6,16 +6,21 @@ the one that is hit leaves half.
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from launched import launched_here
+
+from nnscan.errors import NnscanError
 
 SPAWNING = multiprocessing.get_context("forkserver")
 SPAWNING.set_forkserver_preload(
@@ -26,20 +31,29 @@ EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "fcntl.flock
 
 
 class Moments:
-    """Counts looks at the file system below `folder`, and ends the process at one of them."""
+    """Counts looks at the file system below `folder`; at one of them, or from it on, something goes wrong.
 
-    def __init__(self, folder: Path, last: int) -> None:
+    A look at a file that is to be written is one more that cannot be done where the disk is full.
+    """
+
+    def __init__(self, folder: Path, happen: Callable[[int, bool], None]) -> None:
         self._folder = str(folder)
-        self._last = last
+        self._happen = happen
         self.seen = 0
 
-    def is_the_last(self) -> bool:
-        self.seen += 1
-        return self.seen == self._last
+    def watch(self) -> None:
+        for name in ("write", "pwrite"):
+            setattr(os, name, self._halved(getattr(os, name)))
+        os.fsync = self._before(os.fsync)  # type: ignore[assignment]
+        sys.addaudithook(self._audit)
 
-    def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event in EVENTS and self._concerns(arguments) and self.is_the_last():
-            die()
+    def look(self, writes: bool) -> None:
+        self.seen += 1
+        self._happen(self.seen, writes)
+
+    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event in EVENTS and self._concerns(arguments):
+            self.look(event == "os.mkdir" or (event == "open" and bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))))
 
     def _concerns(self, arguments: tuple[Any, ...]) -> bool:
         return any(
@@ -47,48 +61,91 @@ class Moments:
             for one in arguments[:2]
         )
 
-    def watch_writes(self) -> None:
-        for name in ("write", "pwrite"):
-            setattr(os, name, self._half_of(getattr(os, name)))
-        os.fsync = self._before(os.fsync)  # type: ignore[assignment]
+    def _halved(self, write: Callable[..., int]) -> Callable[..., int]:
+        """Return `write`, which writes half first: so the look between leaves a torn row."""
 
-    def _half_of(self, write: Callable[..., int]) -> Callable[..., int]:
-        def counted(descriptor: int, data: bytes, *more: int) -> int:
-            if self.is_the_last():
-                write(descriptor, data[: len(data) // 2], *more)
-                die()
-            return write(descriptor, data, *more)
+        def halved(descriptor: int, data: bytes, *more: int) -> int:
+            half = write(descriptor, data[: len(data) // 2], *more)
+            self.look(writes=True)
+            return (
+                half if half < len(data) // 2 else half + write(descriptor, data[half:], *(one + half for one in more))
+            )
 
-        return counted
+        return halved
 
     def _before(self, call: Callable[..., None]) -> Callable[..., None]:
         def counted(descriptor: int) -> None:
-            if self.is_the_last():
-                die()
+            self.look(writes=True)
             call(descriptor)
 
         return counted
 
 
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def die_at(moment: int) -> Callable[[int, bool], None]:
+    def die(seen: int, writes: bool) -> None:
+        if seen == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return die
 
 
-def launch_until(moment: int, scan: Path, scans: Path) -> int:
-    """Launch in a process that dies at its `moment`-th look at the file system; return how many there were, 0 if hit."""
+def full_from(moment: int) -> Callable[[int, bool], None]:
+    def refuse(seen: int, writes: bool) -> None:
+        if moment <= seen and writes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    return refuse
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a launch in a process of its own ended."""
+
+    seen: int = 0
+    """Looks at the file system; 0 where it was killed."""
+    code: int = 0
+    said: str = ""
+    """Its error."""
+
+
+def launch_until(moment: int, scan: Path, scans: Path) -> Ended:
+    """Launch in a process that dies at its `moment`-th look at the file system."""
+    return _launched(_launch_and_die, moment, scan, scans)
+
+
+def launch_while_full(moment: int, scan: Path, scans: Path) -> Ended:
+    """Launch in a process for which the disk is full from its `moment`-th look at the file system on."""
+    return _launched(_launch_while_full, moment, scan, scans)
+
+
+def _launched(target: Callable[..., None], moment: int, scan: Path, scans: Path) -> Ended:
     told, tell = SPAWNING.Pipe(duplex=False)
-    process = SPAWNING.Process(target=_launch, args=(moment, scan, scans, tell))
+    process = SPAWNING.Process(target=target, args=(moment, scan, scans, tell))
     process.start()
     process.join()
     assert process.exitcode in (0, -signal.SIGKILL)
-    return int(told.recv()) if process.exitcode == 0 else 0
+    return Ended(*told.recv()) if process.exitcode == 0 else Ended()
 
 
-def _launch(moment: int, scan: Path, scans: Path, tell: Connection) -> None:
+def _launch_and_die(moment: int, scan: Path, scans: Path, tell: Connection) -> None:
+    _launch(Moments(scans, die_at(moment)), scan, scans, tell)
+
+
+def _launch_while_full(moment: int, scan: Path, scans: Path, tell: Connection) -> None:
+    _launch(Moments(scans, full_from(moment)), scan, scans, tell)
+
+
+def _launch(moments: Moments, scan: Path, scans: Path, tell: Connection) -> None:
     scans.mkdir(exist_ok=True)
-    moments = Moments(scans, moment)
-    moments.watch_writes()
-    sys.addaudithook(moments.audit)
-    outcome = launched_here(scan, scans)
-    tell.send(moments.seen)
-    os._exit(outcome.exit_code)
+    speak = os.write
+    moments.watch()
+    try:
+        outcome = launched_here(scan, scans)
+        ended = (moments.seen, outcome.exit_code, outcome.error)
+    except NnscanError as error:
+        ended = (moments.seen, error.exit_code, str(error))
+    except BaseException:
+        ended = (moments.seen, 3, traceback.format_exc())
+    os.write = speak
+    tell.send(ended)
+    os._exit(0)

@@ -166,14 +166,19 @@ class Launched:
     """`nnscan launch` in a process, and everything that comes of it."""
 
     def __init__(
-        self, scan: Path, *arguments: str, command: Sequence[str] = ("launch",), terminal: int | None = None
+        self,
+        scan: Path,
+        *arguments: str,
+        enter: Sequence[str] = (),
+        terminal: int | None = None,
+        **environment: str,
     ) -> None:
         self.began = time.monotonic()
         self._mark = uuid4().hex
         self._log = scan.with_name(f"{self._mark}.log")
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "nnscan", *command, str(scan), *arguments],
+                [*enter, sys.executable, "-m", "nnscan", "launch", str(scan), *arguments],
                 cwd=scan.parent,
                 stdin=subprocess.DEVNULL if terminal is None else terminal,
                 stdout=log if terminal is None else terminal,
@@ -184,6 +189,7 @@ class Launched:
                     **os.environ,
                     "PYTHONPATH": str(Path(nnscan.__file__).parents[1]),
                     "NNSCAN_TEST_MARK": self._mark,
+                    **environment,
                 },
             )
         self._sessions = {self.process.pid}

@@ -139,7 +139,7 @@ def check_moments(scan: Disturbed, moments: list[int]) -> None:
     """Kill a launch of a new folder at each of `moments`; the next one finishes."""
     for moment in moments:
         scans = scan.scan.parent / f"scans-{moment}"
-        assert not launch_until(moment, scan.scan, scans), f"there is no moment {moment}"
+        assert not launch_until(moment, scan.scan, scans).seen, f"there is no moment {moment}"
         assert launched_here(scan.scan, scans).exit_code == 0, f"moment {moment}"
         assert differences(tables(scans / "s"), scan.undisturbed) == [], f"moment {moment}"
         shutil.rmtree(scans)
@@ -147,13 +147,13 @@ def check_moments(scan: Disturbed, moments: list[int]) -> None:
 
 def moments_of(scan: Disturbed) -> range:
     """Return the moments of an undisturbed launch; data that must be decoded are there afterwards."""
-    seen = launch_until(-1, scan.scan, scan.scan.parent / "counted")
+    seen = launch_until(-1, scan.scan, scan.scan.parent / "counted").seen
     return range(1, seen + 1)
 
 
 def test_a_launch_that_died_at_some_moments_is_finished_by_the_next(tmp_path: Path) -> None:
     scan = Disturbed(scan_of_a_function(tmp_path / "home", rates=2, epochs=2))
-    check_moments(scan, sorted(seeded("moments").sample(moments_of(scan), 25)))
+    check_moments(scan, sorted(seeded("moments").sample(moments_of(scan), 15)))
 
 
 @pytest.mark.slow
@@ -175,7 +175,7 @@ def test_a_scan_whose_launches_die_again_and_again_is_finished(tmp_path: Path, n
     chance = seeded("again")
     longest = len(moments_of(scan))
     for _ in range(8 if networks else 20):
-        if launch_until(chance.randint(1, longest), scan.scan, scan.folder.parent):
+        if launch_until(chance.randint(1, longest), scan.scan, scan.folder.parent).seen:
             break
     assert launched_here(scan.scan, scan.folder.parent).exit_code == 0
     scan.check()
