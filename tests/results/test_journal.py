@@ -251,7 +251,10 @@ def test_a_full_disk_is_told_and_swallows_no_row(folder: ScanFolder) -> None:
     kept, _ = read_rows(writer.journal.path)
     for missing in (1, 40):  # the second time the row that is torn stands behind another
         size = writer.journal.path.stat().st_size
-        with file_size_limit(size + missing), pytest.raises(StoreError, match=r"ended before is kept.*Free some space"):
+        with (
+            file_size_limit(size + missing),
+            pytest.raises(StoreError, match=r"ended before is kept.*Make room on the disk"),
+        ):
             writer.end(end_row(1))
         assert writer.journal.path.stat().st_size == size + missing
     assert read_rows(writer.journal.path)[0] == kept
