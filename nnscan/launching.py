@@ -118,7 +118,7 @@ def _make(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
-            f"cannot make {path}: {error.strerror or error}. {remedy(error)}, or put it elsewhere (--scan-dir)."
+            f"cannot make {path}: {error.strerror or error}. {remedy(error)}, then launch again."
         ) from error
 
 

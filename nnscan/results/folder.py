@@ -115,7 +115,7 @@ def remedy(error: OSError) -> str:
     """Return what there is to do where the file system refused something."""
     if error.errno in _FULL:
         return "Make room on the disk (or raise the quota, or `ulimit -f`)"
-    return "Check the disk and its rights"
+    return "Check the disk and its rights, or put the scan elsewhere (--scan-dir)"
 
 
 @contextmanager

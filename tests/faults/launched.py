@@ -158,6 +158,17 @@ def patience(seconds: float) -> float:
     return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
+FINDS_NNSCAN = {**os.environ, "PYTHONPATH": str(Path(nnscan.__file__).parents[1])}
+"""The environment of a process that imports the nnscan that is tested."""
+
+
+def said(*arguments: str, home: Path, enter: Sequence[str] = ()) -> tuple[int, str]:
+    """Return the exit status of a command of nnscan, run in `home`, and what it printed."""
+    command = [*enter, sys.executable, "-m", "nnscan", *arguments]
+    done = subprocess.run(command, cwd=home, env=FINDS_NNSCAN, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
 def _take_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
@@ -185,12 +196,7 @@ class Launched:
                 stderr=log if terminal is None else terminal,
                 start_new_session=True,
                 preexec_fn=None if terminal is None else _take_terminal,
-                env={
-                    **os.environ,
-                    "PYTHONPATH": str(Path(nnscan.__file__).parents[1]),
-                    "NNSCAN_TEST_MARK": self._mark,
-                    **environment,
-                },
+                env={**FINDS_NNSCAN, "NNSCAN_TEST_MARK": self._mark, **environment},
             )
         self._sessions = {self.process.pid}
 

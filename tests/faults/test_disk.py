@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from dying import launch_while_full
 from launched import Launched, differences, launched_here, scan_of_a_function, scan_of_networks, seeded, tables
+from small_disk import Disk, small_disk
 
 from nnscan.results.folder import ScanFolder
 from nnscan.results.store import read_trials
@@ -89,7 +88,7 @@ def fill(path):
 
 def scan_that_fills(home: Path) -> Path:
     """Write a scan of 8 trials; the third configuration fills the disk of the file FILLER, where there is none yet."""
-    home.mkdir()
+    home.mkdir(exist_ok=True)
     (home / "filling.py").write_text(FILLING)
     scan = home / "scan.toml"
     scan.write_text("""
@@ -106,51 +105,16 @@ training.arguments.rate = [0.0, 1.0, 2.0, 3.0]
     return scan
 
 
-@dataclass(frozen=True)
-class Disk:
-    """A small file system of its own, seen by the processes that `enter` starts."""
-
-    path: Path
-    home: Path
-    """Working folder of the processes."""
-    holder: int
-
-    @property
-    def enter(self) -> tuple[str, ...]:
-        return ("nsenter", f"--target={self.holder}", "--mount", "--", "env", f"--chdir={self.home}")
-
-    @property
-    def seen_here(self) -> Path:
-        """Where its files are for this process."""
-        return Path(f"/proc/{self.holder}/root{self.path}")
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    path = tmp_path / "disk"
-    path.mkdir()
-    script = 'mount -t tmpfs -o size=1m none "$0" && echo mounted && exec cat'
-    holder = subprocess.Popen(
-        ["unshare", "--mount", "sh", "-c", script, str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        if holder.stdout.readline() != b"mounted\n":
-            pytest.skip("mounting a file system needs root")
-        yield Disk(path, tmp_path / "home", holder.pid)
-    finally:
-        holder.stdin.close()
-        holder.wait()
-        holder.stdout.close()
+    with small_disk(tmp_path) as disk:
+        yield disk
 
 
 def nnscan(scan: Path, *arguments: str, enter: Sequence[str] = (), filler: str = "") -> Launched:
     return Launched(scan, *arguments, enter=enter, FILLER=filler)
 
 
-@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
 @pytest.mark.parametrize("cluster", ["inline", "local"])
 def test_a_disk_that_fills_while_a_scan_runs(tmp_path: Path, disk: Disk, cluster: str) -> None:
     scan = scan_that_fills(tmp_path / "home")
