@@ -18,7 +18,7 @@ SCAN = """
 name = "noop"
 [training]
 function = "noop:train"
-metrics = ["score"]
+metrics = ["number"]
 epochs = 1
 [[grid]]
 family = "noop"
@@ -26,7 +26,7 @@ training.arguments.number = [{numbers}]
 """
 FUNCTION = """
 def train(number):
-    yield {"score": float(number)}
+    yield {"number": float(number)}
 """
 PEER = ROOT / "benchmarks" / "peers" / "ray_tune_noop.py"
 PEER_TRIALS = {"Ray Tune": 20, "Ray Tune, reuse": 200}
