@@ -111,6 +111,7 @@ def _remove(path: Path) -> None:
     """Remove a scan folder; whoever waits for its lock finds it gone at once, or whole."""
     with suppress(OSError):
         shutil.rmtree(path.rename(path.with_name(f".{path.name}.{secrets.token_hex(8)}")))
+        path.parent.rmdir()  # where it holds nothing else, it was made with it
 
 
 def _make(path: Path) -> None:
