@@ -17,7 +17,7 @@ from whole_process import ROOT, processor, python, run
 SCAN = """
 name = "noop"
 [training]
-function = "noop:train"
+function = "nothing:train"
 metrics = ["number"]
 epochs = 1
 [[grid]]
@@ -35,7 +35,7 @@ PEER_TRIALS = {"Ray Tune": 20, "Ray Tune, reuse": 200}
 def nnscan(trials: int) -> float:
     """Return the seconds of a launch of so many trials, as a whole process."""
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "noop.py").write_text(FUNCTION)
+        Path(folder, "nothing.py").write_text(FUNCTION)
         Path(folder, "noop.toml").write_text(SCAN.format(numbers=", ".join(map(str, range(trials)))))
         return run(python("-m", "nnscan", "launch", "noop.toml"), Path(folder)).seconds
 
