@@ -163,7 +163,11 @@ def _choice(folder: ScanFolder, family: FamilySummary, asked: RetrainOptions, me
         return Choice(family=family.name, leader=leader, epochs=asked.epochs, curve=None)
     trials = _trials_of(folder, leader.configuration)
     found = curves(store.read_epochs(folder, trials), trials, metric)
-    curve = retraining_epochs(found, smallest=smallest_wins(metric))
+    try:
+        curve = retraining_epochs(found, smallest=smallest_wins(metric))
+    except ValueError as error:
+        message = f"{error}: rows of its trials are missing in epochs/. Say how long to train: --epochs N"
+        raise ScanError("retrain-best", [Problem(f"family {family.name}", message)]) from error
     return Choice(family=family.name, leader=leader, epochs=curve.epochs, curve=curve)
 
 

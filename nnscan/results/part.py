@@ -7,6 +7,7 @@ there, and says that its trials stand in no other compacted part.
 
 from __future__ import annotations
 
+import base64
 import errno
 import json
 import os
@@ -27,6 +28,9 @@ from nnscan.results.schema import text_of
 
 REPLACES = b"nnscan.replaces"
 """Key of a compacted part's metadata: JSON list of the names of the parts it stands for."""
+
+_ARROW_SCHEMA = b"ARROW:schema"
+"""Key under which Arrow writes its own schema, in base64, beside that of Parquet."""
 
 ROWS_PER_GROUP = 64 * 1024
 """Bounds the memory of compaction; a million rows are 16 groups."""
@@ -78,9 +82,18 @@ def _replaced(found: Iterable[Part]) -> frozenset[str]:
 def describe(path: Path) -> Part:
     """Return what the footer of a part tells."""
     with opened(path) as file:
+        _check_footer(file)
         metadata = file.schema_arrow.metadata or {}
         replaces = frozenset(json.loads(metadata.get(REPLACES, b"[]")))
         return Part(path, file.schema_arrow.remove_metadata(), file.metadata.num_rows, REPLACES in metadata, replaces)
+
+
+def _check_footer(file: pq.ParquetFile) -> None:
+    """Raise ValueError where the two schemas in a footer differ: pages have checksums, the footer has none."""
+    encoded = file.metadata.metadata[_ARROW_SCHEMA]
+    written = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(encoded, validate=True)))
+    if not written.equals(file.schema_arrow):
+        raise ValueError("its footer contradicts itself")
 
 
 @contextmanager
@@ -89,7 +102,7 @@ def opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield file
-    except (pa.ArrowException, OSError, ValueError, EOFError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, EOFError) as error:
         if isinstance(error, StoreError | MemoryError):
             raise
         raise _told(path, error) from error
@@ -107,9 +120,12 @@ def _told(path: Path, error: Exception) -> Exception:
 
 def _corrupt(path: Path, error: Exception) -> str:
     first = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    then = "the trials in it run again with the next launch"
+    if path.parent.name != "trials":
+        then = "its rows are lost, the scores in trials/ stay, and `nnscan retrain-best` may ask for --epochs"
     return (
         f"{path} does not read: {first}. It is a part of the table {path.parent.name}/ of the scan; the other parts are"
-        f" sound. Move it away (`mv {path} {path}.corrupt`): the trials in it run again with the next launch."
+        f" sound. Move it away (`mv {path} {path}.corrupt`): {then}."
     )
 
 
