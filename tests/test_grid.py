@@ -128,7 +128,13 @@ def test_a_zipped_axis_may_repeat_a_value() -> None:
 
 
 def test_a_name_can_be_an_axis_and_brings_its_own_defaults() -> None:
-    text = '[[grid]]\nfamily = "A"\nmodel.width = [8, 4]\noptimizer.name = ["sgd", "adamw"]\noptimizer.weight_decay = [0, 1]\n'
+    text = """
+    [[grid]]
+    family = "A"
+    model.width = [8, 4]
+    optimizer.name = ["sgd", "adamw"]
+    optimizer.weight_decay = [0, 1]
+    """
     found = settings_of(read(BASE + text))
     names = [(s["model"]["width"], s["optimizer"]["name"], s["optimizer"]["weight_decay"]) for s in found]
     assert names == list(itertools.product([8, 4], ["sgd", "adamw"], [0.0, 1.0]))
