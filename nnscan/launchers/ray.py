@@ -100,7 +100,7 @@ class RayLauncher:
     def submit(self, bundles: Bundles) -> RaySubmission:
         """Hand over `bundles`; Ray's workers cut them as they ask."""
         self._say(asdict(bundles))
-        return RaySubmission(self)
+        return RaySubmission(self, bundles.trials)
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Yield what the driver says until it says that all is done.
@@ -165,12 +165,17 @@ class RaySubmission:
     """Bundles that Ray runs."""
 
     launcher: RayLauncher
+    trials: int
 
     def __iter__(self) -> Iterator[BundleOutcome]:
-        """Yield an outcome a bundle as they come."""
+        """Yield an outcome a bundle as they come; Tune takes another second after the last, which is not waited for."""
+        left = self.trials
         for event in self.launcher.events():
-            if event["event"] == "bundle":
-                yield BundleOutcome(Bundle(**event["bundle"]), event["error"])
+            bundle = Bundle(**event["bundle"])
+            yield BundleOutcome(bundle, event["error"])
+            left -= bundle.stop - bundle.start
+            if not left:
+                return
 
     def cancel(self) -> None:
         """End every bundle and Ray with them."""
