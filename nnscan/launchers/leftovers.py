@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shutil
+import sys
 import time
 from collections.abc import Iterator
 
 import psutil
+
+GRACE_SECONDS = 1.0
+"""For a driver to end by itself, which takes 0.1 s."""
 
 
 def in_session(session: int) -> Iterator[psutil.Process]:
@@ -43,10 +49,25 @@ def end_session(session: int) -> None:
         time.sleep(0.01)  # not psutil.wait_procs: it waits for zombies too, until somebody reaps them
 
 
-def end_orphans(session: int) -> None:
-    """Kill the other processes of `session` where the one that began it is gone.
+def main() -> None:
+    """End a session and remove a folder when standard input closes: the process that would have done it was killed.
 
-    Where that lives it tidies up by itself, and has something to say first.
+    `python -m nnscan.launchers.leftovers` is told which in a JSON line. A process of its own, because the driver of
+    Ray may be killed with the launching process, or stand still in Ray; Ray's agents would live for another minute.
     """
-    if all(process.pid != session for process in in_session(session)):
-        end_session(session)
+    told = json.loads(sys.stdin.readline() or "null")
+    sys.stdin.read()
+    if told:
+        _end(told["session"], told["folder"])
+
+
+def _end(session: int, folder: str) -> None:
+    deadline = time.monotonic() + GRACE_SECONDS
+    while any(True for _ in in_session(session)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    end_session(session)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

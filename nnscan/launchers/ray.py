@@ -25,6 +25,7 @@ from nnscan.bundles import Bundle, Bundles
 from nnscan.errors import LauncherError
 from nnscan.launchers import BundleOutcome
 from nnscan.launchers.leftovers import children, end_session
+from nnscan.results.folder import told
 
 SHUTDOWN_SECONDS = 3.0  # for the driver, which needs 0.1 s unless Ray holds its interpreter
 
@@ -66,20 +67,22 @@ class RayLauncher:
     """Ray Tune, a Tune trial a bundle. Starting takes seconds: make it early, submit when the plan stands."""
 
     def __init__(self, folder: Path, code: Path, options: RayOptions) -> None:
-        # Paths of sockets below it must stay under 107 characters, so not in the scan folder.
-        self._ray_folder = Path(tempfile.mkdtemp(prefix="nnscan-ray-", dir="/tmp"))
+        self._ray_folder = _new_folder()
         self._log = folder / "logs" / "ray.log"
-        self._log.parent.mkdir(parents=True, exist_ok=True)
         self._driver = self._start(code, {} if options.address else _LOOPBACK)
+        self._guard = self._start_guard(code)
         self._storage = folder / ".ray"
         request = {**asdict(options), "ray_folder": str(self._ray_folder), "storage": str(self._storage)}
-        self._say({**request, "folder": str(folder), "code": str(code)})
+        _say(self._driver, {**request, "folder": str(folder), "code": str(code)})
         self._daemon_died = False
         if not options.address:
             threading.Thread(target=self._watch_daemons, daemon=True).start()
 
     def _start(self, code: Path, network: dict[str, str]) -> subprocess.Popen[str]:
-        with self._log.open("ab") as log:
+        with told(self._log):
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+            log = self._log.open("ab")
+        with log:
             return subprocess.Popen(
                 [sys.executable, "-m", "nnscan.launchers.ray_driver"],
                 stdin=subprocess.PIPE,
@@ -91,15 +94,23 @@ class RayLauncher:
                 start_new_session=True,  # Ctrl-C is not for it; and `close` finds all that it started by its session
             )
 
-    def _say(self, message: dict[str, Any]) -> None:
-        with contextlib.suppress(BrokenPipeError):  # a driver that died is noticed where its answers are read
-            stdin = _open(self._driver.stdin)
-            stdin.write(json.dumps(message) + "\n")
-            stdin.flush()
+    def _start_guard(self, code: Path) -> subprocess.Popen[str]:
+        """Start the process that ends what is left when this one is killed."""
+        guard = subprocess.Popen(
+            [sys.executable, "-m", "nnscan.launchers.leftovers"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=code,
+            start_new_session=True,
+        )
+        _say(guard, {"session": self._driver.pid, "folder": str(self._ray_folder)})
+        return guard
 
     def submit(self, bundles: Bundles) -> RaySubmission:
         """Hand over `bundles`; Ray's workers cut them as they ask."""
-        self._say(asdict(bundles))
+        _say(self._driver, asdict(bundles))
         return RaySubmission(self, bundles.trials)
 
     def events(self) -> Iterator[dict[str, Any]]:
@@ -155,7 +166,10 @@ class RayLauncher:
             self._driver.kill()
             self._driver.wait()
         end_session(self._driver.pid)
-        _open(self._driver.stdout).close()
+        self._guard.kill()  # nothing is left for it to do
+        self._guard.wait()
+        for stream in (self._driver.stdout, self._guard.stdin):
+            _open(stream).close()
         shutil.rmtree(self._ray_folder, ignore_errors=True)
         shutil.rmtree(self._storage, ignore_errors=True)
 
@@ -182,6 +196,19 @@ class RaySubmission:
         self.launcher.close()
 
 
+def _new_folder() -> Path:
+    """Return a new folder for Ray. Paths of sockets in it must stay under 107 characters: so not in the scan folder."""
+    with told(Path("/tmp/nnscan-ray-*")):  # noqa: S108
+        return Path(tempfile.mkdtemp(prefix="nnscan-ray-", dir="/tmp"))
+
+
+def _say(process: subprocess.Popen[str], message: dict[str, Any]) -> None:
+    with contextlib.suppress(BrokenPipeError):  # a driver that died is noticed where its answers are read
+        stdin = _open(process.stdin)
+        stdin.write(json.dumps(message) + "\n")
+        stdin.flush()
+
+
 def _open(stream: IO[str] | None) -> IO[str]:
-    assert stream is not None  # the driver is started with pipes
+    assert stream is not None  # they are started with pipes
     return stream

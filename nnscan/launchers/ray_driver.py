@@ -81,8 +81,7 @@ def _start_ray(request: Mapping[str, Any]) -> None:
 def _fit(request: Mapping[str, Any], bundles: Bundles) -> None:
     workers = _workers(request, ray.nodes())  # type: ignore[no-untyped-call]
     cut = Bundles(bundles.launch, bundles.trials, workers)
-    session = 0 if request["address"] else os.getsid(0)  # of a cluster that others started nothing is ended
-    common = {name: request[name] for name in ("folder", "code", "trains_networks")} | {"session": session}
+    common = {name: request[name] for name in ("folder", "code", "trains_networks")}
     tuner = tune.Tuner(
         tune.with_resources(BundleTrainable, {"cpu": request["cpus_per_trial"], "gpu": request["gpus_per_trial"]}),
         tune_config=tune.TuneConfig(

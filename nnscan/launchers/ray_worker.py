@@ -15,7 +15,6 @@ from ray.tune import Trainable
 from nnscan.bundles import Bundle
 from nnscan.errors import NnscanError
 from nnscan.launch_folder import wait_for
-from nnscan.launchers.leftovers import end_orphans
 from nnscan.results.folder import ScanFolder
 from nnscan.worker import run_bundle
 
@@ -29,7 +28,7 @@ class BundleTrainable(Trainable):
         """Make the process a worker: its words go to `logs/`, and it does not outlive its Ray."""
         self._config = config
         _print_to(Path(config["folder"]) / "logs" / f"{socket.gethostname()}-{os.getpid()}.log")
-        threading.Thread(target=_end_with_parent, args=(os.getppid(), config["session"]), daemon=True).start()
+        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
         if config["trains_networks"]:
             from nnscan.training.network import warm_up  # seconds, while the launching process looks at the data
 
@@ -65,14 +64,8 @@ def _print_to(log: Path) -> None:
         os.dup2(file.fileno(), 2)
 
 
-def _end_with_parent(parent: int, session: int) -> None:
-    """End this process when the raylet above it is gone: by themselves workers live on (measured with 2.60).
-
-    Where the driver of `session` was killed together with the launching process nobody else is left to end Ray's
-    agents, which would stay for a minute more.
-    """
+def _end_with_parent(parent: int) -> None:
+    """End this process when the raylet above it is gone: by themselves workers live on (measured with 2.60)."""
     while os.getppid() == parent:
         time.sleep(PARENT_SECONDS)
-    if session:
-        end_orphans(session)
     os._exit(1)

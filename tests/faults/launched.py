@@ -7,6 +7,8 @@ import fcntl
 import math
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -199,6 +201,7 @@ class Launched:
                 env={**FINDS_NNSCAN, "NNSCAN_TEST_MARK": self._mark, **environment},
             )
         self._sessions = {self.process.pid}
+        self._ray_folders: set[str] = set()
 
     @property
     def output(self) -> str:
@@ -220,6 +223,7 @@ class Launched:
                 process = psutil.Process(pid)
                 if process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
+                    self._ray_folders |= set(re.findall(r"/tmp/nnscan-ray-\w+", " ".join(process.cmdline())))
         return found
 
     def find(self, kind: str) -> list[psutil.Process]:
@@ -266,7 +270,7 @@ class Launched:
         return names
 
     def end(self) -> None:
-        """Kill whatever is left."""
+        """Kill whatever is left, and remove what nobody else does where launching process and driver were killed."""
         for _ in range(20):
             for process in self.processes():
                 with contextlib.suppress(psutil.Error):
@@ -275,3 +279,5 @@ class Launched:
                 break
             time.sleep(0.05)
         self.process.wait()
+        for folder in self._ray_folders:
+            shutil.rmtree(folder, ignore_errors=True)
