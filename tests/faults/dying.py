@@ -21,6 +21,7 @@ from typing import Any
 from launched import launched_here
 
 from nnscan.errors import NnscanError
+from nnscan.launch_options import Outcome
 
 SPAWNING = multiprocessing.get_context("forkserver")
 SPAWNING.set_forkserver_preload(
@@ -108,39 +109,36 @@ class Ended:
     """Its error."""
 
 
-def launch_until(moment: int, scan: Path, scans: Path) -> Ended:
+Run = Callable[[Path, Path], Outcome]
+"""Launches, or retrains: takes a scan file and the folder of scan folders. A function of a module."""
+
+
+def launch_until(moment: int, scan: Path, scans: Path, run: Run = launched_here) -> Ended:
     """Launch in a process that dies at its `moment`-th look at the file system."""
-    return _launched(_launch_and_die, moment, scan, scans)
+    return _launched(die_at, moment, scan, scans, run)
 
 
-def launch_while_full(moment: int, scan: Path, scans: Path) -> Ended:
+def launch_while_full(moment: int, scan: Path, scans: Path, run: Run = launched_here) -> Ended:
     """Launch in a process for which the disk is full from its `moment`-th look at the file system on."""
-    return _launched(_launch_while_full, moment, scan, scans)
+    return _launched(full_from, moment, scan, scans, run)
 
 
-def _launched(target: Callable[..., None], moment: int, scan: Path, scans: Path) -> Ended:
+def _launched(*arguments: Any) -> Ended:
     told, tell = SPAWNING.Pipe(duplex=False)
-    process = SPAWNING.Process(target=target, args=(moment, scan, scans, tell))
+    process = SPAWNING.Process(target=_launch, args=(tell, *arguments))
     process.start()
     process.join()
     assert process.exitcode in (0, -signal.SIGKILL)
     return Ended(*told.recv()) if process.exitcode == 0 else Ended()
 
 
-def _launch_and_die(moment: int, scan: Path, scans: Path, tell: Connection) -> None:
-    _launch(Moments(scans, die_at(moment)), scan, scans, tell)
-
-
-def _launch_while_full(moment: int, scan: Path, scans: Path, tell: Connection) -> None:
-    _launch(Moments(scans, full_from(moment)), scan, scans, tell)
-
-
-def _launch(moments: Moments, scan: Path, scans: Path, tell: Connection) -> None:
+def _launch(tell: Connection, happen: Callable[..., Any], moment: int, scan: Path, scans: Path, run: Run) -> None:
     scans.mkdir(exist_ok=True)
     speak = os.write
+    moments = Moments(scans, happen(moment))
     moments.watch()
     try:
-        outcome = launched_here(scan, scans)
+        outcome = run(scan, scans)
         ended = (moments.seen, outcome.exit_code, outcome.error)
     except NnscanError as error:
         ended = (moments.seen, error.exit_code, str(error))

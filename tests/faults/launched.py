@@ -26,6 +26,7 @@ from nnscan.launch_options import LaunchOptions, Outcome
 from nnscan.launching import launch
 from nnscan.results.folder import ScanFolder
 from nnscan.results.store import read_epochs, read_trials
+from nnscan.retraining import RetrainOptions, retrain_best
 from nnscan.scan import load
 
 TIME_PLACE_ATTEMPT = {
@@ -97,6 +98,13 @@ def launched_here(scan: Path, scans: Path, **options: Any) -> Outcome:
     with working_in(scan.parent):
         asked = load(scan)
         return launch(asked, ScanFolder(scans / asked.name), LaunchOptions(**{"cluster": "inline", **options}))
+
+
+def retrained_here(scan: Path, scans: Path) -> Outcome:
+    """Retrain the winners in this process, undisturbed."""
+    with working_in(scan.parent):
+        options = LaunchOptions(cluster="inline")
+        return retrain_best(ScanFolder(scans / load(scan).name), RetrainOptions(epochs=2), options).outcome
 
 
 @contextlib.contextmanager
