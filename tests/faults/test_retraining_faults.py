@@ -9,7 +9,7 @@ import pytest
 from dying import launch_until, launch_while_full
 from launched import differences, launched_here, retrained_here, scan_of_networks, seeded, tables
 
-LAST_LOOKS = 20
+LAST_LOOKS = 30
 """Of a retraining, after its last write."""
 
 
