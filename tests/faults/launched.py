@@ -36,19 +36,20 @@ TIME_PLACE_ATTEMPT = {
 """Columns that a kill may change."""
 
 TRAINED = """
+import os
 import time
 
 
-def trained(seed, fold, epochs, rate, pause):
+def trained(seed, fold, epochs, rate):
     for epoch in range(1, epochs + 1):
-        time.sleep(pause)
+        time.sleep(float(os.environ.get("PAUSE", 0)))
         yield {"loss": rate / epoch + fold + seed % 97}
 """
 """A module of a user's, `trained.py`: its losses depend on all that it is given."""
 
 
-def scan_of_a_function(home: Path, *, rates: int = 5, folds: int = 2, epochs: int = 3, pause: float = 0.0) -> Path:
-    """Write `trained.py` and a scan file of `rates * folds` trials that take `epochs * pause` seconds each."""
+def scan_of_a_function(home: Path, *, rates: int = 5, folds: int = 2, epochs: int = 3) -> Path:
+    """Write `trained.py` and a scan file of `rates * folds` trials; an epoch takes PAUSE seconds."""
     home.mkdir(exist_ok=True)
     (home / "trained.py").write_text(TRAINED)
     scan = home / "scan.toml"
@@ -59,7 +60,6 @@ validation.folds = {folds}
 function = "trained:trained"
 metrics = ["loss"]
 epochs = {epochs}
-arguments.pause = {pause}
 [[grid]]
 family = "A"
 training.arguments.rate = {[float(rate) for rate in range(rates)]}
@@ -93,10 +93,10 @@ optimizer.learning_rate = [0.001, 0.003]
     return scan
 
 
-def launched_here(scan: Path, scans: Path, **options: Any) -> Outcome:
+def launched_here(scan: Path, scans: Path, *, axes: Sequence[str] = (), **options: Any) -> Outcome:
     """Launch in this process, undisturbed."""
     with working_in(scan.parent):
-        asked = load(scan)
+        asked = load(scan, axes=axes)
         return launch(asked, ScanFolder(scans / asked.name), LaunchOptions(**{"cluster": "inline", **options}))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -61,13 +62,15 @@ def add_a_picture(pictures: Path) -> None:
     shutil.copy(pictures / "light" / "1.png", pictures / "light" / "new.png")
 
 
-@pytest.mark.parametrize("change", [change_a_picture, remove_a_picture, add_a_picture])
-def test_data_that_changed_are_refused_until_accepted(scan: Path, change) -> None:
-    scans, more = scan.parent / "scans", ("--grid", "model.width=2,4,8")
+MORE = ("model.width=2,4,8",)
+
+
+def test_data_that_changed_are_refused_until_accepted(scan: Path) -> None:
+    scans, more = scan.parent / "scans", ("--grid", *MORE)
     launched_here(scan, scans)
     before = tables(scans / "s")
     (old,) = fingerprints(scans)
-    change(scan.parent / "pictures")
+    change_a_picture(scan.parent / "pictures")
 
     code, text = said("launch", "scan.toml", "--cluster", "inline", *more, home=scan.parent)
     assert code == 2, text
@@ -81,8 +84,17 @@ def test_data_that_changed_are_refused_until_accepted(scan: Path, change) -> Non
     found = tables(scans / "s")[0]
     assert len(found) == 6 and all(row in found for row in before[0]), "finished trials stay as they were"
     assert len(fingerprints(scans)) == 2
-    code, text = said("launch", "scan.toml", "--cluster", "inline", *more, home=scan.parent)
-    assert code == 0, "what was accepted once stays accepted"
+    again = launched_here(scan, scans, axes=("model.width=2,4,8,16",))
+    assert (again.exit_code, again.launched) == (0, 2), "what was accepted once stays accepted"
+
+
+@pytest.mark.parametrize("change", [remove_a_picture, add_a_picture])
+def test_a_picture_more_or_less_is_a_change(scan: Path, change: Callable[[Path], None]) -> None:
+    scans = scan.parent / "scans"
+    launched_here(scan, scans)
+    change(scan.parent / "pictures")
+    with pytest.raises(DataError, match="--accept-changed"):
+        launched_here(scan, scans, axes=MORE)
 
 
 def fingerprints(scans: Path) -> set[str]:
@@ -95,9 +107,7 @@ def test_data_that_were_only_touched_are_the_same(scan: Path) -> None:
     for path in (scan.parent / "pictures").rglob("*.png"):
         path.touch()
     shutil.rmtree(scans / ".cache")
-    assert launched_here(scan, scans).launched == 0
-    code, text = said("launch", "scan.toml", "--cluster", "inline", "--grid", "model.width=2,8", home=scan.parent)
-    assert code == 0, text
+    assert launched_here(scan, scans, axes=("model.width=2,8",)).exit_code == 0
 
 
 def test_data_that_vanished_cost_no_result(scan: Path) -> None:

@@ -19,13 +19,13 @@ INLINE = ("--cluster", "inline")
 
 @pytest.fixture
 def scan(tmp_path: Path) -> Path:
-    return scan_of_a_function(tmp_path / "home", rates=4, epochs=4, pause=0.1)
+    return scan_of_a_function(tmp_path / "home", rates=4, epochs=4)
 
 
 @pytest.fixture
 def first(scan: Path) -> Iterator[Launched]:
     """A launch that is in its first trials."""
-    launch = Launched(scan, *INLINE)
+    launch = Launched(scan, *INLINE, PAUSE="0.2")
     folder = ScanFolder(scan.parent / "scans" / "s")
     assert launch.until(lambda: bool(running(folder)), 60), launch.output
     yield launch
