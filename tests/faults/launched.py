@@ -180,6 +180,7 @@ def said(*arguments: str, home: Path, enter: Sequence[str] = ()) -> tuple[int, s
 
 
 def _take_terminal() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, which children inherit
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 

@@ -112,7 +112,8 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 
 def nnscan(scan: Path, *arguments: str, enter: Sequence[str] = (), filler: str = "") -> Launched:
-    return Launched(scan, *arguments, enter=enter, FILLER=filler)
+    # Python itself leaves a torn file of bytecode where it may not grow, and cannot import the module afterwards.
+    return Launched(scan, *arguments, enter=enter, FILLER=filler, PYTHONDONTWRITEBYTECODE="1")
 
 
 @pytest.mark.parametrize("cluster", ["inline", "local"])
