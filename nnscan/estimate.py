@@ -109,7 +109,7 @@ def _workers(scan: Scan, options: LaunchOptions) -> int:
     """Return how many bundles run at once; of a Ray cluster, whose size is known once it is joined, as if here."""
     if options.cluster == "inline":
         return 1
-    return options.workers or max(1, usable_cpus() // scan.resources.cpus_per_trial)
+    return options.workers or max(1, usable_cpus() // scan.resources.cpus)
 
 
 def _seconds(plan: Plan, folder: ScanFolder, wanted: pa.Array, workers: int) -> float | None:

@@ -52,8 +52,12 @@ class Launch:
     """Folder that users' modules are imported from."""
     data_root: str
     """Folder below which data are looked for."""
+    processes: int = 1
+    """Ranks of a trial."""
+    nodes: int = 1
+    """Nodes that a trial's ranks are spread over."""
     cpus_per_trial: int = 1
-    """Threads of a worker, too."""
+    """Of all its processes together."""
     gpus_per_trial: float = 0.0
     checkpoint_minutes: float = 5.0
     """Minutes between checkpoints within an epoch; 0 for none."""
@@ -68,6 +72,11 @@ class Launch:
     """Fingerprints of older results that the user accepted beside the present ones."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Host, user, command, versions, commit: for people."""
+
+    @property
+    def threads(self) -> int:
+        """Threads of each process."""
+        return max(1, self.cpus_per_trial // self.processes)
 
 
 def new_name() -> str:

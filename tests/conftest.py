@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -20,3 +22,13 @@ def data_root() -> Path:
     if not folder.is_dir():
         pytest.skip("needs real data: NNSCAN_TEST_DATA names no folder, and there is none beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def slurm() -> None:
+    """Skip where there is no Slurm: SLURM_CONF, as any client's, says which cluster it is."""
+    if not shutil.which("sbatch"):
+        pytest.skip("needs Slurm: there is no sbatch on the PATH")
+    ping = subprocess.run(["scontrol", "ping"], capture_output=True, text=True, check=False)
+    if "UP" not in ping.stdout:
+        pytest.skip(f"needs Slurm: its controller does not answer (SLURM_CONF): {ping.stdout}{ping.stderr}".strip())

@@ -371,8 +371,14 @@ class Selection(Options):
 class Resources(Options):
     """Where and how fast, never what comes out; no part of a configuration's key."""
 
+    processes_per_trial: CountOrZero = 0
+    """Processes that train one trial together; 0: one a GPU, without GPUs one a node."""
+
+    nodes_per_trial: Count = 1
+    """Nodes that the processes of one trial are spread over evenly."""
+
     cpus_per_trial: Count = 1
-    """CPU cores, and threads, of one trial."""
+    """CPU cores of one trial, of all its processes together: at least one each; a core is a thread."""
 
     gpus_per_trial: Annotated[NotNegative, AfterValidator(_whole_above_one)] = 0.0
     """GPUs of one trial: a fraction, or a whole number."""
@@ -382,6 +388,16 @@ class Resources(Options):
 
     checkpoint_epochs: CountOrZero = 0
     """Epochs between checkpoints; 0: none by epochs."""
+
+    @property
+    def processes(self) -> int:
+        """Processes of one trial."""
+        return self.processes_per_trial or max(1, int(self.gpus_per_trial), self.nodes_per_trial)
+
+    @property
+    def cpus(self) -> int:
+        """CPU cores of one trial."""
+        return max(self.cpus_per_trial, self.processes)
 
 
 SECTIONS: dict[str, tuple[type[Options], ...]] = {

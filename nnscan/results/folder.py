@@ -90,6 +90,16 @@ class ScanFolder:
         return self.path / "stop"
 
     @property
+    def cancelled(self) -> Path:
+        """Families and trials that workers shall pass over until the next launch (JSON)."""
+        return self.path / "cancelled.json"
+
+    @property
+    def queue(self) -> Path:
+        """What the scheduler said last, for all who ask within ten seconds (JSON)."""
+        return self.path / "queue.json"
+
+    @property
     def cache(self) -> Path:
         """Decoded data, shared by all scans that lie side by side."""
         return self.path.parent / ".cache"

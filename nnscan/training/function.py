@@ -41,7 +41,7 @@ class FunctionTraining:
         """
         training = self.trial.settings["training"]
         function = load_function(training["function"])
-        _use_threads(self.place.launch.cpus_per_trial)
+        _use_threads(self.place.launch.threads)
         offered = _offered(function, self.trial, self.place)
         rows = iter(function(**training["arguments"], **offered))
         told = 0

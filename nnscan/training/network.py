@@ -55,7 +55,7 @@ class NetworkTraining:
     @classmethod
     def open(cls, trial: Trial, place: Place) -> NetworkTraining:
         """Return the training of `trial` as its newest checkpoint left it, or before its first step."""
-        torch.set_num_threads(place.launch.cpus_per_trial)
+        torch.set_num_threads(place.launch.threads)
         data = _trial_data(trial, place)
         found = checkpoint.load_newest(
             place.folder.checkpoints, trial.key, fingerprint=_fingerprint(trial, place, data)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from nnscan.allocation import ENDLESS, Allocation
 from nnscan.dotted import dotted_paths, source_fingerprint
 from nnscan.errors import LauncherError
 from nnscan.launch_folder import Launch
 from nnscan.results.folder import ScanFolder
+from nnscan.training.group import ALONE, Group
 from nnscan.trial import Settings
 
 
@@ -30,6 +32,10 @@ class Place:
     """Name of the worker's journal: part of the names of its checkpoints."""
     closed: Callable[[], bool]
     """Whether another has taken the bundle over."""
+    group: Group = ALONE
+    """The ranks that train the trial, of which this process is one."""
+    allocation: Allocation = ENDLESS
+    """The time that this process was given."""
 
     @property
     def data_root(self) -> Path:
