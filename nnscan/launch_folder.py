@@ -49,7 +49,9 @@ class Launch:
     metric: str
     """Names the best epoch."""
     code: str
-    """Folder that users' modules are imported from."""
+    """Folder that users' modules are imported from: the working folder, or its copy that jobs of Slurm take."""
+    import_path: tuple[str, ...] = ()
+    """Folders that jobs of Slurm import from before all others; `code` is the first."""
     data_root: str
     """Folder below which data are looked for."""
     processes: int = 1
@@ -68,6 +70,8 @@ class Launch:
     cluster: str = "local"
     """Where it was launched, with `address` of a running cluster."""
     address: str = ""
+    profile: str = ""
+    """Name or file of the Slurm profile that was asked for."""
     accepted: tuple[str, ...] = ()
     """Fingerprints of older results that the user accepted beside the present ones."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -121,7 +125,8 @@ def read(folder: ScanFolder, name: str) -> Launch:
     try:
         content = json.loads(path.read_bytes())
         known = {field.name: content[field.name] for field in fields(Launch) if field.name in content}
-        return Launch(**{**known, "accepted": tuple(known.get("accepted", ()))})
+        tuples = {name: tuple(known[name]) for name in ("accepted", "import_path") if name in known}
+        return Launch(**{**known, **tuples})
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise StoreError(f"cannot read {path}: {error}. No result is in it: remove it, then launch again.") from error
 
@@ -135,6 +140,12 @@ def wait_for(folder: ScanFolder, name: str) -> None:
 def read_all(folder: ScanFolder) -> list[Launch]:
     """Read every launch of a scan folder, oldest first."""
     return [read(folder, path.parent.name) for path in sorted(folder.launches.glob("*/launch.json"))]
+
+
+def read_keys(folder: ScanFolder, name: str) -> pa.Array:
+    """Read the keys of a launch's list of trials, in its order."""
+    table = pq.read_table(folder.launches / name / "trials.parquet", columns=["key"])
+    return table["key"].combine_chunks()
 
 
 def read_trials(folder: ScanFolder, name: str, start: int, stop: int) -> list[Trial]:

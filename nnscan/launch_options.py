@@ -9,7 +9,7 @@ from nnscan.errors import Problem, ScanError
 from nnscan.results.folder import ScanFolder
 from nnscan.results.progress import Progress
 
-CLUSTERS = ("local", "ray", "inline")
+CLUSTERS = ("local", "ray", "slurm", "inline")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +17,11 @@ class LaunchOptions:
     """How a launch runs: nothing here changes what comes out."""
 
     cluster: str = "local"
-    """`local` (Ray, started here), `ray` (a cluster that runs) or `inline` (this process)."""
+    """`local` (Ray, started here), `ray` (a cluster that runs), `slurm` or `inline` (this process)."""
     address: str = ""
     """Of the running Ray cluster; "auto" finds one on this machine."""
+    profile: str = ""
+    """Of Slurm: a file, or the name of one in ./slurm or of those that come along; "": the default."""
     workers: int = 0
     """Bundles at once; 0: as many as CPUs and GPUs take."""
     limit: int = 0
@@ -33,7 +35,9 @@ class LaunchOptions:
     download: bool = False
     """Let torchvision download data sets that are missing."""
     wait: bool = False
-    """Wait where another launch holds the scan folder."""
+    """Wait where another launch holds the scan folder; on Slurm also for the end of the jobs."""
+    then_retrain: bool = False
+    """Retrain the winners when all trials have ended; on Slurm in a job that waits for the others."""
 
     def __post_init__(self) -> None:
         """Refuse what no launch can do, all at once."""
@@ -48,6 +52,10 @@ class LaunchOptions:
             yield Problem("--address", "--cluster ray joins a cluster that runs: give its address, or auto.")
         if self.cluster != "ray" and self.address:
             yield Problem("--address", f"goes with --cluster ray, not with --cluster {self.cluster}.")
+        if self.cluster != "slurm" and self.profile:
+            yield Problem("--profile", f"goes with --cluster slurm, not with --cluster {self.cluster}.")
+        if self.then_retrain and (self.trial or self.limit):
+            yield Problem("--then-retrain", "needs the whole scan: leave out --trial and --limit.")
         if self.cluster == "inline" and self.workers > 1:
             yield Problem("--workers", f"found {self.workers}; --cluster inline is one process. Use --cluster local.")
         for name in ("workers", "limit"):
@@ -64,6 +72,32 @@ class FailedTrial:
     traceback: str
     command: str
     """Reruns that trial alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmittedJob:
+    """An array of jobs, or a single one, as it was handed to Slurm."""
+
+    job: str
+    """Its number."""
+    bundles: int
+    """Tasks of the array; 1 of a single job."""
+    trials: int
+    minutes: int
+    """Walltime of each task."""
+    partition: str
+    """"" where Slurm chooses its default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submitted:
+    """What a launch handed to Slurm."""
+
+    launch: str
+    """Name of the launch."""
+    jobs: tuple[SubmittedJob, ...]
+    retrain_job: str = ""
+    """The one that retrains the winners after all others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +118,14 @@ class Outcome:
     error: str = ""
     """Why the back-end, or a worker, gave up."""
     seconds: float = 0.0
+    submitted: Submitted | None = None
+    """On Slurm: the jobs. Without `wait` they may not have begun."""
+    elsewhere: int = 0
+    """Trials that jobs of earlier launches are to train."""
 
     @property
     def exit_code(self) -> int:
-        """0 all completed; 1 some failed, diverged or did not run; 130 interrupted."""
+        """0 all completed, or submitted; 1 some failed, diverged or did not run; 130 interrupted."""
         if self.interrupted:
             return 130
         left = self.progress.failed + self.progress.diverged

@@ -36,6 +36,8 @@ class ToDo:
     """Trials that failed and are left so."""
     attempts: Mapping[str, int]
     """Attempts that counted against the limit, of wanted trials whose worker died in them."""
+    elsewhere: int = 0
+    """Trials without a result that bundles of earlier launches are to train: queued or running, and left alone."""
 
     def first(self, limit: int) -> pa.Array:
         """Return the keys that are wanted, at most `limit` of them; 0: all."""
@@ -52,7 +54,7 @@ def one_trial(keys: pa.Array, prefix: str) -> ToDo:
     return ToDo(keys, wanted, 0, 0, {})
 
 
-def still_to_do(keys: pa.Array, trials: pa.Table, *, retry_failed: bool) -> ToDo:
+def still_to_do(keys: pa.Array, trials: pa.Table, *, retry_failed: bool, elsewhere: pa.Array | None = None) -> ToDo:
     """Return which of `keys` have no result, or one that is to be had again.
 
     Parameters
@@ -63,15 +65,26 @@ def still_to_do(keys: pa.Array, trials: pa.Table, *, retry_failed: bool) -> ToDo
         One row a trial, with `COLUMNS`.
     retry_failed : bool
         Whether failed trials are wanted, their attempts forgotten.
+    elsewhere : pa.Array, optional
+        Keys of trials that queued or running bundles hold: not wanted.
     """
     rows = pc.index_in(keys, value_set=trials["trial"].combine_chunks())
     status, failure, attempt = (trials[name].take(rows) for name in COLUMNS[1:])
     failed = _equal(status, Status.FAILED)
     lost = failed & _equal(failure, Failure.LOST) & (attempt.fill_null(0).to_numpy() < TRIES)
     wanted = np.asarray(rows.is_null()) | lost | (failed & retry_failed)
-    tried = lost & (not retry_failed)
+    held = wanted & _among(keys, elsewhere)
+    wanted &= ~held
+    tried = lost & wanted & (not retry_failed)
     attempts = dict(zip(keys.filter(tried).to_pylist(), attempt.filter(tried).to_pylist(), strict=True))
-    return ToDo(keys, wanted, int((~failed & ~wanted).sum()), int((failed & ~wanted).sum()), attempts)
+    left = ~wanted & ~held
+    return ToDo(keys, wanted, int((~failed & left).sum()), int((failed & left).sum()), attempts, int(held.sum()))
+
+
+def _among(keys: pa.Array, others: pa.Array | None) -> npt.NDArray[np.bool_]:
+    if others is None:
+        return np.zeros(len(keys), dtype=bool)
+    return np.asarray(pc.is_in(keys, value_set=others))
 
 
 def _equal(column: pa.ChunkedArray, value: str) -> npt.NDArray[np.bool_]:

@@ -110,3 +110,12 @@ def test_data_that_a_users_function_returned_are_told_by_its_source() -> None:
     refuse_changed(table, NOW, ())
     with pytest.raises(DataError, match="code fingerprint"):
         refuse_changed(table, {**NOW, "code_fingerprint": {"other"}}, ())
+
+
+@pytest.mark.parametrize("retry_failed", [False, True])
+def test_what_jobs_of_earlier_launches_are_to_train_is_left_alone(retry_failed: bool) -> None:
+    table = trials(("aa11", "failed", "lost", 1), ("bb33", "completed", "", 1))
+    held = pa.array(["aa11", "bb33", "cc44"])
+    to_do = still_to_do(KEYS, table, retry_failed=retry_failed, elsewhere=held)
+    assert (to_do.wanted.tolist(), to_do.elsewhere) == ([False, True, False], 1)
+    assert (to_do.done, to_do.failed, dict(to_do.attempts)) == (1, 0, {})
