@@ -34,7 +34,7 @@ RESERVED = PER_CLASS | {
         "started",
         "ended",
     ),
-    *("host", "device", "threads", "processes", "fused", "bundle", "writer", "launch", "nnscan_version"),
+    *("host", "device", "pid", "threads", "processes", "fused", "bundle", "writer", "launch", "nnscan_version"),
     *("torch_version", "python_version", "numerics", "data_fingerprint", "code_fingerprint", "test_loss"),
     *("test_accuracy", "test_class_accuracy", "epoch_seconds", "step", "name", "value"),
 }

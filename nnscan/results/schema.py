@@ -59,7 +59,7 @@ TRIALS = {
     **_columns(int32="attempt"),
     **_columns(string="metric", double="score", int32="best_epoch epochs_run", int64="parameters"),
     **_columns(double="seconds", timestamp="started ended"),
-    **_columns(string="host device", int32="threads processes fused"),
+    **_columns(string="host device", int32="pid threads processes fused"),
     **_columns(string="bundle writer launch nnscan_version torch_version python_version"),
     **_columns(int32="numerics"),
     **_columns(string="data_fingerprint code_fingerprint"),

@@ -66,7 +66,7 @@ def test_a_row_of_trials_says_what_the_journal_said(folder: ScanFolder) -> None:
         write_trial(writer, 7, test_loss=0.25, test_class_accuracy=[1.0, 0.5])
     (row,) = read_trials(folder).to_pylist()
     expected = {
-        **{name: PLACE[name] for name in PLACE if name != "pid"},
+        **PLACE,
         **{name: value for name, value in start_row(7).items() if name not in ("families", "settings", "time")},
         **{name: value for name, value in end_row(7).items() if name not in ("metrics", "time")},
         **metrics(7, 2),
