@@ -6,6 +6,7 @@ import errno
 import fcntl
 import getpass
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ from contextlib import contextmanager
 
 from nnscan.errors import BusyError, StoreError
 from nnscan.results.folder import ScanFolder, remedy
+
+_WHO = re.compile(r"process (?P<process>\d+) of .* on (?P<host>\S+), since")
+"""What `_who` writes."""
 
 
 @contextmanager
@@ -39,6 +43,27 @@ def hold(folder: ScanFolder, text: str, wait: bool = False) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)
+
+
+def held_by(folder: ScanFolder) -> str:
+    """Return who holds the scan folder, by the text of the lock; "" where nobody does, as far as this host can tell."""
+    try:
+        text = folder.lock.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    who = _WHO.search(text)
+    dead = who is not None and who["host"] == socket.gethostname() and not _is_process(int(who["process"]))
+    return "" if dead else ", ".join(line for line in text.split("\n") if line)
+
+
+def _is_process(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
 
 
 def _locked(folder: ScanFolder, wait: bool) -> int:
@@ -101,8 +126,8 @@ def _user() -> str:
 
 
 def _busy(folder: ScanFolder) -> str:
-    holder = folder.lock.read_text(encoding="utf-8", errors="replace").split("\n")
-    held = ", ".join(line for line in holder if line) or "a process that just took it"
+    text = folder.lock.read_text(encoding="utf-8", errors="replace")
+    held = ", ".join(line for line in text.split("\n") if line) or "a process that just took it"
     return (
         f"{folder.path} is held by another launch: {held}. `nnscan status` shows how far it is; wait for its end with"
         " --wait, or end it (Ctrl-C where it runs: what has finished is kept)."

@@ -15,7 +15,7 @@ import pytest
 
 from nnscan.errors import BusyError, StoreError
 from nnscan.results.folder import ScanFolder
-from nnscan.results.lock import hold
+from nnscan.results.lock import held_by, hold
 
 HOLDER = """
 import sys, time
@@ -59,6 +59,27 @@ def test_the_second_is_told_who_holds_the_folder(folder: ScanFolder) -> None:
         "--wait",
     ):
         assert part in text
+
+
+def test_who_holds_the_folder_is_told_to_all(folder: ScanFolder) -> None:
+    assert held_by(folder) == ""
+    with holder(folder) as process:
+        assert held_by(folder).startswith(
+            f"nnscan launch jobs/x.toml, process {process.pid} of {getpass.getuser()} on "
+        )
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert folder.lock.read_text()
+        assert held_by(folder) == ""
+    with hold(folder, "own"):
+        assert held_by(folder).startswith("own, ")
+    assert held_by(folder) == ""
+
+
+def test_who_holds_it_on_another_host_is_believed(folder: ScanFolder) -> None:
+    text = "nnscan launch x, process 999999999 of a on far, since 2026-01-01 00:00:00 +0000"
+    folder.lock.write_text(text)
+    assert held_by(folder) == text
 
 
 def test_a_holder_that_is_killed_holds_no_more(folder: ScanFolder) -> None:
