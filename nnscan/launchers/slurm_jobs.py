@@ -1,0 +1,168 @@
+"""Which jobs of Slurm run the bundles of a launch: the file `launches/<launch>/jobs.json`, and what became of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from nnscan.bundles import Bundle
+from nnscan.errors import StoreError
+from nnscan.launchers import slurm_queue
+from nnscan.launchers.slurm_queue import Queue, alive
+from nnscan.results.folder import ScanFolder, told, write_atomically
+
+
+@dataclass(frozen=True)
+class SubmittedArray:
+    """Bundles that were submitted together."""
+
+    job: str
+    """Number of the job; "" before Slurm gave one."""
+    bundles: tuple[tuple[int, int], ...]
+    """First trial of each, and the one after its last."""
+    array: bool
+    """Whether it is an array, whose tasks are numbered from 0; else one job for one bundle."""
+
+    def task(self, index: int) -> str:
+        """Return what Slurm calls the job of bundle `index`: "123_4", or "123" where there is no array."""
+        return f"{self.job}_{index}" if self.array else self.job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jobs:
+    """The jobs of a launch."""
+
+    profile: Mapping[str, Any]
+    """Options of the profile they were asked with."""
+    arrays: tuple[SubmittedArray, ...]
+    submitted: float
+    """Unix seconds, taken before the first of them was submitted."""
+    uid: int = field(default_factory=os.getuid)
+    """User whose jobs they are."""
+    retrain_job: str = ""
+    """The job that retrains the winners after them; "" where none does."""
+
+    @property
+    def numbers(self) -> list[str]:
+        """Numbers of all jobs, that of the retraining last."""
+        numbers = [*(array.job for array in self.arrays), self.retrain_job]
+        return [number for number in numbers if number]
+
+
+def write(folder: ScanFolder, launch: str, jobs: Jobs) -> None:
+    """Write the jobs of a launch; the file is there, without numbers, before the first of them is submitted."""
+    path = _path(folder, launch)
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(asdict(jobs)).encode())
+
+
+def read(folder: ScanFolder, launch: str) -> Jobs | None:
+    """Return the jobs of a launch; None where it submitted none.
+
+    Raises
+    ------
+    StoreError
+        Where the file does not read.
+    """
+    path = _path(folder, launch)
+    try:
+        content = json.loads(path.read_bytes())
+        arrays = tuple(_array(entry) for entry in content["arrays"])
+        return Jobs(**{**content, "arrays": arrays})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise StoreError(
+            f"cannot read {path}: {error}. It names the jobs of a launch; `squeue --me` does, too."
+        ) from error
+
+
+def read_all(folder: ScanFolder) -> dict[str, Jobs]:
+    """Return the jobs of each launch of a scan that submitted some, oldest first."""
+    names = sorted(path.parent.name for path in folder.launches.glob("*/jobs.json"))
+    return {name: jobs for name in names if (jobs := read(folder, name))}
+
+
+def _path(folder: ScanFolder, launch: str) -> Path:
+    return folder.launches / launch / "jobs.json"
+
+
+def _array(entry: Mapping[str, Any]) -> SubmittedArray:
+    bundles = tuple((int(start), int(stop)) for start, stop in entry["bundles"])
+    return SubmittedArray(str(entry["job"]), bundles, bool(entry["array"]))
+
+
+def bundle_jobs(launch: str, jobs: Jobs) -> dict[str, str]:
+    """Return the job of each bundle, by the bundle's name; "" of those that Slurm has not numbered yet."""
+    return {name: array.task(index) if array.job else "" for name, array, index in _places(launch, jobs)}
+
+
+def _places(launch: str, jobs: Jobs) -> Iterator[tuple[str, SubmittedArray, int]]:
+    for array in jobs.arrays:
+        for index, (start, stop) in enumerate(array.bundles):
+            yield Bundle(launch, start, stop).name, array, index
+
+
+def ended_bundles(folder: ScanFolder, launch: str) -> dict[str, str]:
+    """Return what ended each bundle that ended for good, by its name: "" where its worker came to its end."""
+    ended = {}
+    for path in (folder.launches / launch / "bundles").glob("*.json"):
+        if path.stem.isdecimal():
+            ended[Bundle(launch, int(path.stem), 0).name] = _error(path)
+    return ended
+
+
+def _error(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_bytes()).get("error", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""  # it is being written; that it is there tells enough
+
+
+def numbered(launch: str, jobs: Jobs, queue: Queue) -> Jobs:
+    """Return `jobs` with numbers that the queue knows and the file does not.
+
+    A launch that was killed between the answer of sbatch and its note of it leaves a job that runs and has no number
+    here. Its script's path names the launch, and arrays are submitted in order.
+    """
+    known = set(jobs.numbers)
+    strange = iter(
+        sorted((job for job, name in queue.launches.items() if name == launch and job not in known), key=int)
+    )
+    arrays = [array if array.job else replace(array, job=next(strange, "")) for array in jobs.arrays]
+    return replace(jobs, arrays=tuple(arrays), retrain_job=jobs.retrain_job or next(strange, ""))
+
+
+def live_bundles(folder: ScanFolder, launch: str, queue: Queue) -> set[str]:
+    """Return the names of the bundles of a launch that run or wait in the queue.
+
+    Where the queue is not known, or was asked before they were submitted: all that have not told of their end.
+    """
+    jobs = read(folder, launch)
+    if jobs is None:
+        return set()
+    ended = ended_bundles(folder, launch)
+    unknown = bool(queue.error) or queue.asked < jobs.submitted
+    places = list(_places(launch, numbered(launch, jobs, queue)))
+    return {
+        name
+        for name, array, index in places
+        if name not in ended and (unknown or (bool(array.job) and alive(queue.state(array.task(index)))))
+    }
+
+
+def ask_queue(folder: ScanFolder) -> Queue:
+    """Return the state of every job of a scan, at most ten seconds old; nothing is asked where all bundles ended."""
+    return slurm_queue.ask(
+        folder, {jobs.uid for name, jobs in read_all(folder).items() if _unsettled(folder, name, jobs)}
+    )
+
+
+def _unsettled(folder: ScanFolder, launch: str, jobs: Jobs) -> bool:
+    ended = ended_bundles(folder, launch)
+    return bool(jobs.retrain_job) or any(name not in ended for name, _, _ in _places(launch, jobs))
