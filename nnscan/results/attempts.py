@@ -14,13 +14,16 @@ from nnscan.results.journal import Cause, Journal, Row
 from nnscan.results.schema import EPOCHS_FIRST, EPOCHS_LAST, TRIALS, Schemas, leaves, text_of
 from nnscan.trial import Failure, Status
 
+MEMORY_TRIES = 2
+"""Attempts that a memory limit may end: the second has the memory for itself, a third would end alike."""
+
 
 @dataclass
 class Attempt:
     """What one writer made of one trial; filled in as its rows are read."""
 
     place: Row
-    """The journal's first row: who wrote it, where, with what."""
+    """The journal's first row: who wrote it, where, with what; and its rows `ending` and `died`, where it has them."""
     start: Row
     end: Row | None = None
     interrupted: bool = False
@@ -39,6 +42,11 @@ class Attempt:
     def number(self) -> int:
         """How many attempts at the trial counted before this one, and one."""
         return int(self.start.get("attempt", 1))
+
+    @property
+    def excused(self) -> bool:
+        """Whether its allocation was ending: where it has no end, it is as if it had not been."""
+        return "ending" in self.place
 
     def columns(self) -> Row:
         """Return the fixed columns of its row in trials/."""
@@ -78,6 +86,8 @@ def attempts(journal: Journal, rows: Iterable[Row]) -> list[Attempt]:
             _add(open_[trial], row)
             if row["row"] in ("end", "interrupted"):
                 del open_[trial]
+        elif row["row"] in ("ending", "died"):
+            place[row["row"]] = row
     return found
 
 
@@ -87,6 +97,8 @@ _NEEDED = {
     "epoch": ("trial", "epoch", "metrics"),
     "step": ("trial",),
     "interrupted": ("trial",),
+    "ending": (),
+    "died": ("error",),
     "end": ("trial", "status"),
 }
 """What each kind of row must have."""
@@ -132,7 +144,7 @@ def ended(journal: Journal, rows: Iterable[Row]) -> list[Attempt]:
     best: dict[str, Attempt] = {}
     succeeded: set[str] = set()
     for attempt in attempts(journal, rows):
-        if attempt.end is None and journal.cause is Cause.LOST and not attempt.interrupted:
+        if attempt.end is None and journal.cause is Cause.LOST and not attempt.interrupted and not attempt.excused:
             attempt.end = _lost(attempt)
         if attempt.end and attempt.trial not in succeeded:
             best[attempt.trial] = attempt
@@ -142,9 +154,16 @@ def ended(journal: Journal, rows: Iterable[Row]) -> list[Attempt]:
 
 
 def _lost(attempt: Attempt) -> Row:
+    death = attempt.place.get("died", {})
     error = f"the worker on {attempt.place.get('host', 'an unknown host')} died in attempt {attempt.number} at it"
-    time = attempt.start.get("time") if attempt.last_time is None else attempt.last_time
-    return {"status": Status.FAILED.value, "failure": Failure.LOST.value, "error": error, "traceback": "", "time": time}
+    repeated = death.get("out_of_memory") and attempt.number >= MEMORY_TRIES
+    return {
+        "status": Status.FAILED.value,
+        "failure": (Failure.OUT_OF_MEMORY if repeated else Failure.LOST).value,
+        "error": f"{error}: {death['error']}" if death else error,
+        "traceback": str(death.get("traceback", "")),
+        "time": attempt.start.get("time") if attempt.last_time is None else attempt.last_time,
+    }
 
 
 def trials_table(attempts: Sequence[Attempt], schema: pa.Schema) -> pa.Table:

@@ -13,7 +13,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,21 @@ class Cause(StrEnum):
     ENDED = "ended"
     """Its writer came to the end."""
     LOST = "lost"
-    """Its writer died: the trial it was in counts as one lost attempt."""
+    """Its writer died: the trial it was in counts as one lost attempt, unless the writer's allocation was ending."""
     INTERRUPTED = "interrupted"
     """The launch ended or died, and its writers with it: nothing is written of unfinished trials."""
+
+
+@dataclass(frozen=True)
+class Death:
+    """How a writer died, for the row of the trial that it was in."""
+
+    error: str
+    """One line: the cause."""
+    traceback: str = ""
+    """Its last words."""
+    out_of_memory: bool = False
+    """Whether its memory limit ended it: where that happens in a second attempt the trial is not tried again."""
 
 
 @dataclass(frozen=True)
@@ -139,11 +151,25 @@ def counted(rows: Iterable[Row]) -> tuple[list[Row], bool]:
 
 def append_closed(path: Path) -> None:
     """Append the row behind which nothing counts; FileNotFoundError where the journal was sealed."""
+    _append_line(path, CLOSED_LINE)
+
+
+def append_death(path: Path, death: Death) -> None:
+    """Append how the journal's writer died; FileNotFoundError where the journal was closed."""
+    row = {"row": "died", "time": time.time(), **asdict(death)}
+    _append_line(path, b"\n" + _line(row))
+
+
+def _append_line(path: Path, line: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     try:
-        os.write(descriptor, CLOSED_LINE)
+        os.write(descriptor, line)
     finally:
         os.close(descriptor)
+
+
+def _line(row: Row) -> bytes:
+    return json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
 class Writer:
@@ -186,9 +212,13 @@ class Writer:
         self._append({"row": "end", "time": time.time(), **row})
         self._sync()
 
-    def interrupted(self, trial: str) -> None:
+    def interrupted(self, trial: str, reason: str = "") -> None:
         """Say that the attempt at `trial` ends on purpose, unfinished: it does not count."""
-        self._append({"row": "interrupted", "time": time.time(), "trial": trial})
+        self._append({"row": "interrupted", "time": time.time(), "trial": trial, "reason": reason})
+
+    def ending(self, reason: str) -> None:
+        """Say that the allocation ends: should this process die now, that is no fault of the trial it is in."""
+        self._append({"row": "ending", "time": time.time(), "reason": reason})
 
     def closed(self) -> bool:
         """Return whether somebody has taken the journal away: this writer is to end."""
@@ -212,7 +242,7 @@ class Writer:
         return close(self.journal, Cause.ENDED)
 
     def _append(self, row: Row) -> None:
-        line = json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        line = _line(row)
         try:
             self._write(b"\n" + line if self._torn else line)
         except OSError as error:

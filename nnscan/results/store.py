@@ -14,7 +14,7 @@ import difflib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -30,10 +30,12 @@ from nnscan.results.folder import ScanFolder, remedy
 from nnscan.results.journal import (
     DETAILS,
     Cause,
+    Death,
     Journal,
     Row,
     Writer,
     append_closed,
+    append_death,
     close,
     counted,
     journals,
@@ -64,17 +66,25 @@ def writing(folder: ScanFolder, bundle: str, place: Mapping[str, Any]) -> Iterat
             seal(folder, closed)
 
 
-def close_journals(folder: ScanFolder, select: Callable[[str], bool], cause: Cause) -> None:
+def close_journals(folder: ScanFolder, select: Callable[[str], bool], cause: Cause, death: Death | None = None) -> None:
     """Close and seal the journals of the bundles whose names `select` takes, and seal those that lie there closed.
 
-    Their writers, where they still live, end at their next look. Who takes over a bundle calls this first. StoreError
-    where a part cannot be written: the journal stays, and the next call does the same again.
+    Their writers, where they still live, end at their next look. Who takes over a bundle calls this first, with how
+    the writers died where it knows. StoreError where a part cannot be written: the journal stays, and the next call
+    does the same again.
     """
     for journal in journals(folder):
         if select(journal.bundle):
-            closed = journal if journal.cause else close(journal, cause)
+            closed = journal if journal.cause else _closed(journal, cause, death)
             if closed:
                 seal(folder, closed)
+
+
+def _closed(journal: Journal, cause: Cause, death: Death | None) -> Journal | None:
+    if death:
+        with suppress(FileNotFoundError):  # someone else was first
+            append_death(journal.path, death)
+    return close(journal, cause)
 
 
 def seal_all(folder: ScanFolder) -> None:
