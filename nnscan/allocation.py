@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+Tell = Callable[[str], None]
+"""Takes the reason why an allocation ends."""
 
 
 class Reason(StrEnum):
@@ -35,10 +43,55 @@ class Allocation:
     """Length of a whole one."""
     reason: Reason | None = None
     """Set once a signal came: what runs is to save and to end."""
+    listeners: list[Tell] = field(default_factory=list)
+    """Told when it is set."""
 
     def fits(self, seconds: float) -> bool:
         """Return whether what takes `seconds` can be started: it ends in time, or would not in a whole one either."""
         return seconds <= self.ends - time.time() or seconds > self.seconds
 
+    def end(self, reason: Reason) -> None:
+        """Take note that it ends, and tell who listens; of several reasons the first stands."""
+        if self.reason is None:
+            self.reason = reason
+            for tell in tuple(self.listeners):
+                tell(reason)
+
+    @contextmanager
+    def telling(self, tell: Tell) -> Iterator[None]:
+        """Have `tell` called once, in this block, where the allocation ends: from another thread, at any moment."""
+        self.listeners.append(tell)
+        try:
+            if self.reason:
+                tell(self.reason)
+            yield
+        finally:
+            self.listeners.remove(tell)
+
 
 ENDLESS = Allocation()
+
+
+def end_on(allocation: Allocation, signals: Mapping[signal.Signals, Reason]) -> None:
+    """Let each of `signals` end `allocation` from now on. Called in the main thread.
+
+    Nothing else is done where a signal meets the program. It is noted by a thread, which Python's own handler feeds
+    through a pipe: so it is noted at once, also while the main thread is in C code that knows of no signals.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    for number in signals:
+        signal.signal(number, _go_on)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    threading.Thread(target=_note, args=(allocation, dict(signals), reading), daemon=True).start()
+
+
+def _go_on(number: int, frame: object) -> None:
+    """Do nothing: only signals that have a handler in Python are written to the pipe."""
+
+
+def _note(allocation: Allocation, signals: Mapping[int, Reason], reading: int) -> None:
+    while numbers := os.read(reading, 64):
+        for number in numbers:
+            if number in signals:
+                allocation.end(signals[number])
