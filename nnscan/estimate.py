@@ -113,7 +113,16 @@ def _workers(scan: Scan, options: LaunchOptions) -> int:
 
 
 def _seconds(plan: Plan, folder: ScanFolder, wanted: pa.Array, workers: int) -> float | None:
-    """Return what `wanted` take: a trial as long as those of its family did that completed, else as all did."""
+    """Return what `wanted` take where so many run at once."""
+    total = seconds_of_work(plan, folder, wanted)
+    return None if total is None else total / min(workers, max(1, len(wanted)))
+
+
+def seconds_of_work(plan: Plan, folder: ScanFolder, wanted: pa.Array) -> float | None:
+    """Return what `wanted` take one after another; None where no trial has completed yet.
+
+    A trial takes as long as those of its family did, else as all did.
+    """
     ended = store.read_trials(folder, ["trial", "status", "seconds"])
     ended = ended.filter(pc.equal(ended["status"], Status.COMPLETED.value))
     if not len(ended):
@@ -127,5 +136,5 @@ def _seconds(plan: Plan, folder: ScanFolder, wanted: pa.Array, workers: int) -> 
     }
     first = pc.index_in(wanted, value_set=plan.table["key"].combine_chunks())  # a trial in two families counts once
     left = plan.table["family"].take(first).value_counts().to_pylist()
-    total = sum(entry["counts"] * of_family.get(entry["values"], mean) for entry in left)
-    return float(total / min(workers, max(1, len(wanted))))
+    total: float = sum(entry["counts"] * of_family.get(entry["values"], mean) for entry in left)
+    return float(total)

@@ -125,7 +125,7 @@ def read(folder: ScanFolder, name: str) -> Launch:
     try:
         content = json.loads(path.read_bytes())
         known = {field.name: content[field.name] for field in fields(Launch) if field.name in content}
-        tuples = {name: tuple(known[name]) for name in ("accepted", "import_path") if name in known}
+        tuples = {name: tuple(known.get(name, ())) for name in ("accepted", "import_path")}
         return Launch(**{**known, **tuples})
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise StoreError(f"cannot read {path}: {error}. No result is in it: remove it, then launch again.") from error

@@ -36,8 +36,6 @@ class LaunchOptions:
     """Let torchvision download data sets that are missing."""
     wait: bool = False
     """Wait where another launch holds the scan folder; on Slurm also for the end of the jobs."""
-    then_retrain: bool = False
-    """Retrain the winners when all trials have ended; on Slurm in a job that waits for the others."""
 
     def __post_init__(self) -> None:
         """Refuse what no launch can do, all at once."""
@@ -54,8 +52,6 @@ class LaunchOptions:
             yield Problem("--address", f"goes with --cluster ray, not with --cluster {self.cluster}.")
         if self.cluster != "slurm" and self.profile:
             yield Problem("--profile", f"goes with --cluster slurm, not with --cluster {self.cluster}.")
-        if self.then_retrain and (self.trial or self.limit):
-            yield Problem("--then-retrain", "needs the whole scan: leave out --trial and --limit.")
         if self.cluster == "inline" and self.workers > 1:
             yield Problem("--workers", f"found {self.workers}; --cluster inline is one process. Use --cluster local.")
         for name in ("workers", "limit"):

@@ -1,6 +1,7 @@
 """A launch: what a scan still lacks is found, handed to a launcher, watched, and told.
 
-The grid is desired state, so the same call starts a scan, resumes it, retries what failed and extends it.
+The grid is desired state, so the same call starts a scan, resumes it, retries what failed and extends it. On Slurm
+the trials are handed over as jobs, and what jobs of earlier launches hold is left alone.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import secrets
 import shlex
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,13 +18,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nnscan import fingerprints, launch_folder
+from nnscan import fingerprints, launch_folder, snapshot, submitting
 from nnscan.bundles import Bundles
+from nnscan.elsewhere import Elsewhere, elsewhere
 from nnscan.errors import LauncherError, NnscanError, StoreError
+from nnscan.estimate import seconds_of_work
 from nnscan.failure import TRIES
 from nnscan.grid import trains_networks
 from nnscan.launch_folder import Launch
-from nnscan.launch_options import FailedTrial, LaunchOptions, Outcome
+from nnscan.launch_options import FailedTrial, LaunchOptions, Outcome, Submitted
 from nnscan.plan import Plan, expand
 from nnscan.provenance import code_changes, command_line, provenance
 from nnscan.reconcile import COLUMNS, DATA_NAME, FINGERPRINTS, ToDo, one_trial, refuse_changed, still_to_do
@@ -55,9 +58,27 @@ class Order:
     show: Show = quiet
     code: Path = field(default_factory=Path.cwd)
     """Folder that users' modules are imported from."""
+    import_path: tuple[str, ...] = ()
+    """Where `code` is the copy that an earlier launch took: its import path. Else jobs of Slurm get a new copy."""
 
 
-def launch(scan: Scan, folder: ScanFolder, options: LaunchOptions | None = None, show: Show = quiet) -> Outcome:
+Then = Callable[[Order, Outcome], Outcome]
+"""What is done when the trials were handed over, before they are waited for."""
+
+
+def nothing(order: Order, outcome: Outcome) -> Outcome:  # noqa: ARG001
+    """Return the outcome as it is."""
+    return outcome
+
+
+def launch(
+    scan: Scan,
+    folder: ScanFolder,
+    options: LaunchOptions | None = None,
+    show: Show = quiet,
+    *,
+    then: Then = nothing,
+) -> Outcome:
     """Train every trial of `scan` that `folder` has no result of.
 
     Returns
@@ -75,12 +96,14 @@ def launch(scan: Scan, folder: ScanFolder, options: LaunchOptions | None = None,
     folder = ScanFolder(folder.path.absolute())  # workers may start elsewhere
     order = Order(scan=scan, folder=folder, options=options or LaunchOptions(), show=show)
     plan = expand(scan)
-    with held(order):
+    with held(order) as left_alone:
         _settle(order, plan)
-        to_do = _to_do(order, plan)
+        to_do = _to_do(order, plan, left_alone)
         wanted = to_do.first(order.options.limit)
         follower = Follower(folder, _of(plan.table, "key", wanted) if order.options.trial else plan.table)
-        return train(order, Work(plan, wanted, plan.trials(wanted, to_do.attempts), follower))
+        work = Work(plan, wanted, plan.trials(wanted, to_do.attempts), follower)
+        outcome = replace(train(order, work), elsewhere=to_do.elsewhere)
+    return waited(order, work, then(order, outcome))
 
 
 def _of(table: pa.Table, column: str, values: pa.Array) -> pa.Table:
@@ -88,19 +111,22 @@ def _of(table: pa.Table, column: str, values: pa.Array) -> pa.Table:
 
 
 @contextmanager
-def held(order: Order) -> Iterator[None]:
+def held(order: Order) -> Iterator[Elsewhere]:
     """Hold the scan folder, made where it is missing; one that was made for nothing is removed.
 
-    Who holds it knows that whoever wrote before is dead: and its launch with it, which is no fault of its trials.
+    Who holds it knows that whoever wrote before is dead, jobs of Slurm apart, which it gives: and its launch with it,
+    which is no fault of its trials.
     """
     path = order.folder.path
     _make(path)
     with hold(order.folder, command_line(), wait=order.options.wait):
         new = {file.name for file in path.iterdir()} == {order.folder.lock.name}
         try:
+            left_alone = elsewhere(order.folder)
             order.folder.stop.unlink(missing_ok=True)
-            store.close_journals(order.folder, lambda _: True, Cause.INTERRUPTED)
-            yield
+            order.folder.cancelled.unlink(missing_ok=True)
+            store.close_journals(order.folder, lambda name: name not in left_alone.bundles, Cause.INTERRUPTED)
+            yield left_alone
         except NnscanError as error:
             if new and error.exit_code == 2:
                 _remove(path)
@@ -132,11 +158,12 @@ def _settle(order: Order, plan: Plan) -> None:
     plan.write(order.folder)
 
 
-def _to_do(order: Order, plan: Plan) -> ToDo:
+def _to_do(order: Order, plan: Plan, left_alone: Elsewhere) -> ToDo:
     if order.options.trial:
         return one_trial(plan.keys(), order.options.trial)
     trials = store.read_trials(order.folder, list(COLUMNS))
-    return still_to_do(plan.keys(), trials, retry_failed=order.options.retry_failed)
+    retry_failed = order.options.retry_failed
+    return still_to_do(plan.keys(), trials, retry_failed=retry_failed, elsewhere=left_alone.keys)
 
 
 @dataclass(frozen=True)
@@ -155,17 +182,18 @@ class Work:
 def train(order: Order, work: Work) -> Outcome:
     """Run trials in the scan folder, which the caller holds, and return how that ended; retrainings, too."""
     started = time.monotonic()
-    launch = _launch(order)
+    launch = new_launch(order)
     ending = _run(order, launch, work) if len(work.keys) else _Ending()
     compact(order.folder)
     return Outcome(
         folder=order.folder,
         launched=len(work.keys),
         progress=work.follower.poll(),
-        failures=_failures(order, launch),
+        failures=_failures(order, launch.name),
         stopped=_stopped(order.folder),
         interrupted=ending.interrupted,
         error=ending.error,
+        submitted=ending.submitted,
         seconds=time.monotonic() - started,
     )
 
@@ -174,9 +202,12 @@ def train(order: Order, work: Work) -> Outcome:
 class _Ending:
     interrupted: bool = False
     error: str = ""
+    submitted: Submitted | None = None
 
 
 def _run(order: Order, launch: Launch, work: Work) -> _Ending:
+    if launch.cluster == "slurm":
+        return _Ending(submitted=_submit(order, launch, work))
     check_resources(launch, order.options.workers)
     try:
         with terminated_as_interrupted():
@@ -200,6 +231,49 @@ def _prepare_and_run(order: Order, launch: Launch, work: Work) -> None:
             run(submission, order.folder)
 
 
+def _submit(order: Order, launch: Launch, work: Work) -> Submitted:
+    """Hand the trials to Slurm, once all that can be known of data, code and cluster is found right."""
+    count, seconds = len(work.keys), seconds_of_work(work.plan, order.folder, work.keys)
+    launcher = submitting.launcher(order.folder, launch, order.options)
+    launcher = submitting.checked(launcher, count, seconds)
+    launch = write_for_jobs(order, launch, work)
+    return submitting.submit(replace(launcher, launch=launch), count, seconds)
+
+
+def write_for_jobs(order: Order, launch: Launch, work: Work) -> Launch:
+    """Write the folder of a launch that jobs of Slurm take their trials and their code from, and return the launch."""
+    accepted = _check_fingerprints(order, work.plan)
+    path = order.import_path or snapshot.take(order.code, order.folder.launches / launch.name / "code")
+    launch = replace(launch, accepted=accepted, code=str(path[0]), import_path=tuple(map(str, path)))
+    launch_folder.write(order.folder, launch, work.trials, code_changes())
+    return launch
+
+
+def waited(order: Order, work: Work, outcome: Outcome) -> Outcome:
+    """Return how the jobs ended, where the launch was asked to wait for them; else `outcome`, as it is."""
+    if not (order.options.wait and order.options.cluster == "slurm" and not outcome.error):
+        return outcome
+    started = time.monotonic()
+    error, interrupted = "", False
+    try:
+        with terminated_as_interrupted(), shown(work.follower, order.show):
+            error = submitting.wait(order.folder)
+        with hold(order.folder, command_line(), wait=True):
+            compact(order.folder)
+    except KeyboardInterrupt:
+        interrupted = True
+    launch = outcome.submitted.launch if outcome.submitted else ""
+    return replace(
+        outcome,
+        progress=work.follower.poll(),
+        failures=_failures(order, launch),
+        stopped=_stopped(order.folder),
+        interrupted=interrupted,
+        error=error,
+        seconds=outcome.seconds + time.monotonic() - started,
+    )
+
+
 def _without_result(order: Order, work: Work) -> str:
     """Say so where trials have no result although every worker came to its end; "" where all have, or were stopped."""
     trials = store.read_trials(order.folder, list(COLUMNS))
@@ -210,7 +284,8 @@ def _without_result(order: Order, work: Work) -> str:
     return f"{count} have no result, though every worker came to its end: {logs} holds their words. Launch again."
 
 
-def _launch(order: Order) -> Launch:
+def new_launch(order: Order) -> Launch:
+    """Return what the workers of a launch share."""
     scan, options = order.scan, order.options
     resources = scan.resources
     return Launch(
@@ -227,6 +302,7 @@ def _launch(order: Order) -> Launch:
         checkpoint_epochs=resources.checkpoint_epochs,
         cluster=options.cluster,
         address=options.address,
+        profile=options.profile,
         trains_networks=trains_networks(scan.grids),
         provenance=provenance(),
     )
@@ -252,10 +328,10 @@ def _check_fingerprints(order: Order, plan: Plan) -> tuple[str, ...]:
     return tuple(sorted(accepted))
 
 
-def _failures(order: Order, launch: Launch) -> tuple[FailedTrial, ...]:
-    """Return the first trials that failed in `launch`."""
+def _failures(order: Order, launch: str) -> tuple[FailedTrial, ...]:
+    """Return the first trials that failed in the launch of that name."""
     trials = store.read_trials(order.folder, [*COLUMNS, "kind", "family", "error", "traceback", "launch"])
-    failed = pc.and_(pc.equal(trials["launch"], launch.name), pc.equal(trials["status"], Status.FAILED.value))
+    failed = pc.and_(pc.equal(trials["launch"], launch), pc.equal(trials["status"], Status.FAILED.value))
     to_be_repeated = pc.and_(pc.equal(trials["failure"], Failure.LOST.value), pc.less(trials["attempt"], TRIES))
     shown = trials.filter(pc.and_not(failed, to_be_repeated)).slice(0, SHOWN_FAILURES)
     return tuple(_failed(order, row) for row in shown.to_pylist())

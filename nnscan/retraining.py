@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 
 from nnscan import launch_folder
 from nnscan.dotted import load_function, make_importable, signature_of
+from nnscan.elsewhere import Elsewhere
 from nnscan.errors import Problem, ScanError
 from nnscan.identity import trial_key
 from nnscan.launch_options import LaunchOptions, Outcome
-from nnscan.launching import Order, Work, held, quiet, train
+from nnscan.launching import Order, Work, held, quiet, train, waited
 from nnscan.plan import Plan
 from nnscan.results import store
 from nnscan.results.folder import ScanFolder
@@ -103,13 +104,12 @@ def retrain_best(
     DataError, BusyError, StoreError
         As a launch.
     """
-    order = _order(folder, options, show)
-    with held(order):
+    order = order_again(folder, options, show)
+    with held(order) as left_alone:
         choices = choose(order.folder, asked)
-        plan = Plan.read(order.folder)
-        trials = [trial for trial in _retrainings(plan, choices) if not _has(order.folder, trial)]
-        keys = pa.array([trial.key for trial in trials], pa.string())
-        outcome = train(order, Work(plan, keys, trials, Follower(order.folder, _table(choices))))
+        work = work_of(order.folder, choices, left_alone)
+        outcome = train(order, work)
+    outcome = waited(order, work, outcome)
     chosen = {_key(choice) for choice in choices}
     summary = summarize_folder(order.folder)
     return RetrainOutcome(
@@ -120,7 +120,16 @@ def retrain_best(
     )
 
 
-def _order(folder: ScanFolder, options: LaunchOptions | None, show: Show) -> Order:
+def work_of(folder: ScanFolder, choices: Sequence[Choice], left_alone: Elsewhere) -> Work:
+    """Return the retrainings of what was chosen that are neither done nor in the hands of a job."""
+    plan, held = Plan.read(folder), set(left_alone.keys.to_pylist())
+    wanted = (trial for trial in _retrainings(plan, choices) if trial.key not in held)
+    trials = [trial for trial in wanted if not _has(folder, trial)]
+    keys = pa.array([trial.key for trial in trials], pa.string())
+    return Work(plan, keys, trials, Follower(folder, _table(choices)))
+
+
+def order_again(folder: ScanFolder, options: LaunchOptions | None, show: Show) -> Order:
     """Return the order for a scan that was launched before: same code folder, same data, same place."""
     launches = launch_folder.read_all(folder)
     if not launches:
@@ -128,8 +137,15 @@ def _order(folder: ScanFolder, options: LaunchOptions | None, show: Show) -> Ord
     last = launches[-1]
     make_importable(Path(last.code))
     scan = replace(load(folder.scan_file), data_root=Path(last.data_root))
-    options = options or LaunchOptions(cluster=last.cluster, address=last.address)
-    return Order(scan=scan, folder=ScanFolder(folder.path.absolute()), options=options, show=show, code=Path(last.code))
+    options = options or LaunchOptions(cluster=last.cluster, address=last.address, profile=last.profile)
+    return Order(
+        scan=scan,
+        folder=ScanFolder(folder.path.absolute()),
+        options=options,
+        show=show,
+        code=Path(last.code),
+        import_path=last.import_path,
+    )
 
 
 def choose(folder: ScanFolder, asked: RetrainOptions) -> list[Choice]:

@@ -247,7 +247,7 @@ def test_a_trial_that_will_be_tried_again_is_not_told_as_failed(tmp_path: Path) 
         writer.start({"trial": lost.key, "attempt": attempt, "settings": lost.settings, "kind": "trial"})
         store.close_journals(folder, lambda _: True, Cause.LOST)
         order = launching.Order(scan=scan, folder=folder, options=LaunchOptions(cluster="inline"))
-        assert len(launching._failures(order, asked)) == told
+        assert len(launching._failures(order, asked.name)) == told
 
 
 def test_a_second_launch_says_who_runs_the_first(tmp_path: Path) -> None:

@@ -1,0 +1,79 @@
+"""A launch on Slurm: the cluster is asked whether it can, the bundles become jobs, and whoever likes waits for them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+
+from nnscan.bundles import Bundle, Bundles
+from nnscan.elsewhere import elsewhere
+from nnscan.errors import ScanError
+from nnscan.launch_folder import Launch
+from nnscan.launch_options import LaunchOptions, Submitted, SubmittedJob
+from nnscan.launchers import slurm_cluster, slurm_jobs
+from nnscan.launchers.slurm import SlurmLauncher, SlurmSubmission
+from nnscan.launchers.slurm_profile import filled, find_profile
+from nnscan.results.folder import ScanFolder
+
+
+def launcher(folder: ScanFolder, launch: Launch, options: LaunchOptions) -> SlurmLauncher:
+    """Return the launcher of a launch, with the profile that was asked for."""
+    profile = filled(find_profile(options.profile), os.environ)
+    return SlurmLauncher(folder.path, launch, profile, options.workers)
+
+
+def checked(asked: SlurmLauncher, trials: int, seconds: float | None) -> SlurmLauncher:
+    """Return the launcher, knowing the cluster; ScanError where that cannot run what is asked."""
+    known = replace(asked, cluster=slurm_cluster.read(asked.profile))
+    problems = list(known.problems(trials, seconds))
+    if problems:
+        raise ScanError("Slurm", problems)
+    return known
+
+
+def submit(launcher: SlurmLauncher, trials: int, seconds: float | None) -> Submitted:
+    """Submit `trials` of the launch.
+
+    Raises
+    ------
+    LauncherError
+        Where Slurm takes no job, or no more: those that it took stay.
+    """
+    submission = launcher.submit(Bundles(launcher.launch.name, trials, launcher.workers), seconds)
+    arrays = zip(submission.jobs.arrays, launcher.plan(trials, seconds), strict=True)
+    return Submitted(
+        launch=launcher.launch.name,
+        jobs=tuple(
+            SubmittedJob(
+                job=array.job,
+                bundles=len(array.bundles),
+                trials=array.bundles[-1][1] - array.bundles[0][0],
+                minutes=plan.minutes,
+                partition=launcher.profile.partition,
+            )
+            for array, plan in arrays
+        ),
+    )
+
+
+def submit_after(folder: ScanFolder, launch: Launch, options: LaunchOptions, work: Callable[[str], None]) -> str:
+    """Submit a job that does `work(scan folder)` when all jobs of the scan have ended; return its number."""
+    live = elsewhere(folder).bundles
+    launches = slurm_jobs.read_all(folder)
+    alive = [
+        array.job
+        for name, jobs in launches.items()
+        for array in jobs.arrays
+        if array.job and any(Bundle(name, *place).name in live for place in array.bundles)
+    ]
+    return launcher(folder, launch, options).submit_after(alive, work)
+
+
+def wait(folder: ScanFolder) -> str:
+    """Return when no job of a scan is left: why the first that gave up did, "" where none has."""
+    live = elsewhere(folder).bundles
+    submissions = [SlurmSubmission(folder, launch) for launch in slurm_jobs.read_all(folder)]
+    outcomes = (outcome for submission in submissions for outcome in submission if outcome.bundle.name in live)
+    errors = [outcome.error for outcome in outcomes if outcome.error]
+    return errors[0] if errors else ""
