@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from nnscan import fingerprints
 from nnscan.bundles import Bundles
+from nnscan.cost import seconds_of_work
 from nnscan.cpus import usable_cpus
 from nnscan.errors import DataError, ScanError
 from nnscan.launch_options import LaunchOptions
@@ -19,7 +20,6 @@ from nnscan.reconcile import COLUMNS, ToDo, one_trial, still_to_do
 from nnscan.results import store
 from nnscan.results.folder import ScanFolder
 from nnscan.scan import Scan
-from nnscan.trial import Status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,25 +116,3 @@ def _seconds(plan: Plan, folder: ScanFolder, wanted: pa.Array, workers: int) -> 
     """Return what `wanted` take where so many run at once."""
     total = seconds_of_work(plan, folder, wanted)
     return None if total is None else total / min(workers, max(1, len(wanted)))
-
-
-def seconds_of_work(plan: Plan, folder: ScanFolder, wanted: pa.Array) -> float | None:
-    """Return what `wanted` take one after another; None where no trial has completed yet.
-
-    A trial takes as long as those of its family did, else as all did.
-    """
-    ended = store.read_trials(folder, ["trial", "status", "seconds"])
-    ended = ended.filter(pc.equal(ended["status"], Status.COMPLETED.value))
-    if not len(ended):
-        return None
-    rows = pc.index_in(plan.table["key"], value_set=ended["trial"].combine_chunks())
-    took = pa.table({"family": plan.table["family"], "seconds": ended["seconds"].take(rows)}).drop_null()
-    mean = pc.mean(ended["seconds"]).as_py()
-    of_family = {
-        row["family"]: row["seconds_mean"]
-        for row in took.group_by("family").aggregate([("seconds", "mean")]).to_pylist()
-    }
-    first = pc.index_in(wanted, value_set=plan.table["key"].combine_chunks())  # a trial in two families counts once
-    left = plan.table["family"].take(first).value_counts().to_pylist()
-    total: float = sum(entry["counts"] * of_family.get(entry["values"], mean) for entry in left)
-    return float(total)

@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 
 from nnscan import fingerprints, launch_folder, snapshot, submitting
 from nnscan.bundles import Bundles
+from nnscan.cost import seconds_of_work
 from nnscan.elsewhere import Elsewhere, elsewhere
 from nnscan.errors import LauncherError, NnscanError, StoreError
-from nnscan.estimate import seconds_of_work
 from nnscan.failure import TRIES
 from nnscan.grid import trains_networks
 from nnscan.launch_folder import Launch
