@@ -2,8 +2,8 @@
 
 Where a function takes `scan`, it takes a `Scan`, a scan folder, the name of a scan under `scans`, or a scan file;
 without one it means the scan that was launched last. `launch`, `dry_run` and `retrain_best` take the fields of
-`LaunchOptions` as keywords: `cluster`, `address`, `workers`, `limit`, `trial`, `retry_failed`, `accept_changed`,
-`download`, `wait`.
+`LaunchOptions` as keywords: `cluster`, `address`, `profile`, `workers`, `limit`, `trial`, `retry_failed`,
+`accept_changed`, `download`, `wait`.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class LaunchKeywords(TypedDict, total=False):
 
     cluster: str
     address: str
+    profile: str
     workers: int
     limit: int
     trial: str
@@ -158,7 +159,8 @@ def as_launched(folder: ScanFolder, **options: Unpack[LaunchKeywords]) -> Launch
 
     launches = launch_folder.read_all(folder)
     if "cluster" not in options and launches:
-        options = {"cluster": launches[-1].cluster, "address": launches[-1].address, **options}
+        last = launches[-1]
+        options = {"cluster": last.cluster, "address": last.address, "profile": last.profile, **options}
     return LaunchOptions(**options)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from nnscan.cli import doctor, launch, predict, retrain_best, status, summarize
+from nnscan.cli import cancel, doctor, launch, logs, predict, retrain_best, status, summarize, watch
 from nnscan.cli.commands import Commands
 from nnscan.version import __version__
 
@@ -45,6 +45,7 @@ def nnscan(
     Examples:
       nnscan launch                      the digits scan, on this machine: no download, no set-up
       nnscan launch jobs/mnist.toml      a scan file of your own
+      nnscan launch mnist --cluster slurm; nnscan watch
       nnscan summarize                   who won, and how sure that is
       nnscan retrain-best                train the winners on all training data, test them once
       nnscan predict scans/digits/models/CNN image.png
@@ -57,6 +58,9 @@ def nnscan(
 
 app.command()(launch.launch)
 app.command()(status.status)
+app.command()(watch.watch)
+app.command()(logs.logs)
+app.command()(cancel.cancel)
 app.command()(summarize.summarize)
 app.command()(retrain_best.retrain_best)
 app.command()(predict.predict)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nnscan.cli.options import (
+    CLUSTERS,
     AcceptChanged,
     Address,
     Cluster,
     DataRoot,
     Download,
+    Profile,
     ScanDirectory,
     Wait,
     Workers,
@@ -35,9 +37,10 @@ def launch(
     ] = "",
     cluster: Annotated[
         Cluster,
-        typer.Option(help="local: Ray, started here. ray: a Ray cluster that runs. inline: this process."),
+        typer.Option(help=CLUSTERS),
     ] = Cluster.LOCAL,
     address: Address = "",
+    profile: Profile = "",
     workers: Workers = 0,
     overrides: Annotated[
         list[str],
@@ -63,6 +66,12 @@ def launch(
     accept_changed: AcceptChanged = False,
     download: Download = False,
     wait: Wait = False,
+    then_retrain: Annotated[
+        bool,
+        typer.Option(
+            "--then-retrain", help="Retrain the winners when all trials have ended; on Slurm in a job after them."
+        ),
+    ] = False,
 ) -> None:
     """Train every trial of a scan that has no result yet.
 
@@ -76,6 +85,7 @@ def launch(
       nnscan launch mnist --set training.epochs=3 --grid optimizer.learning_rate=0.1,0.01
       nnscan launch mnist --cluster inline --trial 4f1c09      one trial, in this process
       nnscan launch mnist --cluster ray --address auto         on a Ray cluster that runs
+      nnscan launch mnist --cluster slurm --profile gpu        as jobs; nobody has to stay logged in
     """
     from nnscan.launch_options import LaunchOptions
     from nnscan.results.folder import ScanFolder
@@ -86,6 +96,7 @@ def launch(
     options = LaunchOptions(
         cluster=cluster.value,
         address=address,
+        profile=profile,
         workers=workers,
         limit=limit,
         trial=trial,
@@ -97,18 +108,25 @@ def launch(
     if dry_run:
         _tell_dry_run(asked, folder, options)
     else:
-        _launch(asked, folder, options)
+        _launch(asked, folder, options, then_retrain=then_retrain)
 
 
-def _launch(scan: Scan, folder: ScanFolder, options: LaunchOptions) -> None:
-    from nnscan.cli.live import showing
+def _launch(scan: Scan, folder: ScanFolder, options: LaunchOptions, *, then_retrain: bool) -> None:
+    from nnscan.cli.live import showing_launch
     from nnscan.cli.outcome import tell
+    from nnscan.cli.retrain_best import tell_retrained
     from nnscan.launching import launch
+    from nnscan.then_retrain import launch_then_retrain
 
-    with showing(f"Starting {scan.name} ...") as show:
-        outcome = launch(scan, folder, options, show)
-    tell(outcome)
-    raise typer.Exit(outcome.exit_code)
+    with showing_launch(folder, options, f"Starting {scan.name} ...") as show:
+        if then_retrain:
+            outcome, retrained = launch_then_retrain(scan, folder, options, show)
+        else:
+            outcome, retrained = launch(scan, folder, options, show), None
+    tell(outcome, options)
+    if retrained:
+        tell_retrained(retrained, options)
+    raise typer.Exit(outcome.exit_code or (retrained.exit_code if retrained else 0))
 
 
 def _tell_dry_run(scan: Scan, folder: ScanFolder, options: LaunchOptions) -> None:

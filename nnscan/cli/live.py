@@ -5,8 +5,9 @@ Both go to stderr, so that stdout holds results alone. What they say is made by 
 
 from __future__ import annotations
 
+import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from nnscan.launch_options import LaunchOptions
+    from nnscan.results.folder import ScanFolder
+
 DRAWINGS_A_SECOND = 4
 SECONDS_A_LINE = 10.0
 LINES_BESIDE_FAMILIES = 5
@@ -27,17 +31,37 @@ LINES_BESIDE_FAMILIES = 5
 COLOURS = {"done": "green", "running": "cyan", "pending": "dim", "failed": "bold red", "diverged": "yellow"}
 
 
+Lines = Callable[[], Sequence[str]]
+"""Returns what is to be shown below a progress, at once."""
+
+
 @contextmanager
-def showing(waiting: str) -> Iterator[Show]:
-    """Give the function that a launch tells its progress to; until it is first called, `waiting` is shown."""
+def showing(waiting: str, below: Lines = tuple) -> Iterator[Show]:
+    """Give the function that a launch tells its progress to; until it is first called, `waiting` is shown.
+
+    What `below` returns stands below the progress: on Slurm what the scheduler says.
+    """
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
     if console.is_terminal and not console.is_dumb_terminal:
-        with _drawn(console, waiting) as show:
+        with _drawn(console, waiting, below) as show:
             yield show
     else:
-        yield Log(lambda text: console.print(text, soft_wrap=True))
+        yield Log(lambda text: console.print(text, soft_wrap=True, markup=False), below)
+
+
+@contextmanager
+def showing_launch(folder: ScanFolder, options: LaunchOptions, waiting: str) -> Iterator[Show]:
+    """Give the function that a launch tells its progress to; what a scheduler says stands below it."""
+    if options.cluster != "slurm":
+        with showing(waiting) as show:
+            yield show
+        return
+    from nnscan.cli.scheduler import asking
+
+    with asking(folder) as asked, showing(waiting, asked.lines) as show:
+        yield show
 
 
 # ------------------------------------------------------------------------------------------------ what is said
@@ -82,8 +106,9 @@ def line(progress: Progress) -> str:
 class Log:
     """Writes a line at the first progress, about every ten seconds, and once more at the end of the trials."""
 
-    def __init__(self, write: Callable[[str], None]) -> None:
+    def __init__(self, write: Callable[[str], None], below: Lines = tuple) -> None:
         self._write = write
+        self._below = below
         self._due = 0.0
         self._decoding_due = 0.0
         self._over = False
@@ -106,11 +131,12 @@ class Log:
             return
         self._over = over
         self._due = progress.seconds + SECONDS_A_LINE
-        self._write(line(progress))
+        for text in (line(progress), *self._below()):
+            self._write(text)
 
 
 @contextmanager
-def _drawn(console: Console, waiting: str) -> Iterator[Show]:
+def _drawn(console: Console, waiting: str, below: Lines) -> Iterator[Show]:
     from rich.live import Live
     from rich.spinner import Spinner
 
@@ -121,7 +147,8 @@ def _drawn(console: Console, waiting: str) -> Iterator[Show]:
         if not seen:
             return spinner
         progress, when = seen[-1]
-        return drawing(progress, console.height, since=time.monotonic() - when)
+        told = [line for text in below() for line in textwrap.wrap(text, console.width, subsequent_indent="  ")]
+        return drawing(progress, console.height, since=time.monotonic() - when, below=told)
 
     def show(event: Progress | Decoding) -> None:
         if isinstance(event, Decoding):
@@ -133,12 +160,14 @@ def _drawn(console: Console, waiting: str) -> Iterator[Show]:
         yield show
 
 
-def drawing(progress: Progress, height: int = 25, *, since: float = 0.0) -> Group:
+def drawing(progress: Progress, height: int = 25, *, since: float = 0.0, below: Sequence[str] = ()) -> Group:
     """Return what a terminal of `height` lines shows, `since` seconds after `progress` was taken."""
     from rich.console import Group
+    from rich.text import Text
 
-    most = max(1, height - LINES_BESIDE_FAMILIES)
-    return Group(_bar(progress), _states(progress, since), _families(progress, most))
+    most = max(1, height - LINES_BESIDE_FAMILIES - len(below))
+    told = [Text(line, style="dim") for line in below]
+    return Group(_bar(progress), _states(progress, since, starting=not below), *told, _families(progress, most))
 
 
 def _bar(progress: Progress) -> Table:
@@ -154,14 +183,14 @@ def _bar(progress: Progress) -> Table:
     return row
 
 
-def _states(progress: Progress, since: float) -> Table:
+def _states(progress: Progress, since: float, *, starting: bool = True) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     row = Table.grid(padding=(0, 1), expand=True)
     row.add_column(ratio=1)
     row.add_column(justify="right")
-    waiting = progress.pending and not progress.running  # Ray and torch take 5 to 15 s to load
+    waiting = starting and progress.pending and not progress.running  # Ray and torch take 5 to 15 s to load
     counts = Text("  ").join(
         Text("workers start" if waiting and state == "running" else f"{state} {number}", style=COLOURS[state])
         for state, number in states(progress)

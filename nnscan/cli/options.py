@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nnscan.cli.wording import shortest
+
 if TYPE_CHECKING:
     from nnscan.results.folder import ScanFolder
+
+
+CLUSTERS = "local: Ray, started here. ray: a Ray cluster that runs. slurm: as jobs. inline: this process."
 
 
 class Cluster(StrEnum):
@@ -18,6 +23,7 @@ class Cluster(StrEnum):
 
     LOCAL = "local"
     RAY = "ray"
+    SLURM = "slurm"
     INLINE = "inline"
 
 
@@ -50,7 +56,21 @@ Address = Annotated[
 Workers = Annotated[
     int, typer.Option(min=0, metavar="N", show_default=False, help="Trials at once. Without it: as many as fit.")
 ]
-Wait = Annotated[bool, typer.Option("--wait", help="Wait where another launch of this scan is running.")]
+Profile = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        show_default=False,
+        help="With --cluster slurm: partition, time and the like; slurm/NAME.toml, or a file. Without it: default.",
+    ),
+]
+Wait = Annotated[
+    bool,
+    typer.Option(
+        "--wait",
+        help="Wait where another launch of this scan is running; on Slurm: for the end of the jobs, shown live.",
+    ),
+]
 Download = Annotated[bool, typer.Option("--download", help="Let torchvision download data that are missing.")]
 AcceptChanged = Annotated[
     bool,
@@ -74,6 +94,27 @@ def find_scan(scan: str, scans: Path) -> ScanFolder:
 
 def launch_again(folder: ScanFolder) -> str:
     """Return the command that launches a scan again, from its own folder."""
-    scans = folder.path.parent
-    where = [] if scans == Path("scans") else ["--scan-dir", str(scans)]
-    return shlex.join(["nnscan", "launch", str(folder.scan_file), *where])
+    return shlex.join(["nnscan", "launch", str(shortest(folder.scan_file)), *_scan_dir(folder)])
+
+
+def launch_on(folder: ScanFolder) -> str:
+    """Return the command that launches a scan again where it was launched last."""
+    from nnscan import launch_folder
+
+    launches = launch_folder.read_all(folder)
+    if not launches or launches[-1].cluster == "local":
+        return launch_again(folder)
+    last = launches[-1]
+    options = {"--cluster": last.cluster, "--address": last.address, "--profile": last.profile}
+    words = [word for option, value in options.items() if value for word in (option, value)]
+    return f"{launch_again(folder)} {shlex.join(words)}"
+
+
+def command(folder: ScanFolder, *words: str) -> str:
+    """Return a command about a scan that lies in `folder`."""
+    return shlex.join(["nnscan", *words, folder.path.name, *_scan_dir(folder)])
+
+
+def _scan_dir(folder: ScanFolder) -> list[str]:
+    scans = shortest(folder.path.parent)
+    return [] if scans == Path("scans") else ["--scan-dir", str(scans)]

@@ -16,16 +16,19 @@ from nnscan.cli.options import (
     Cluster,
     Download,
     Families,
+    Profile,
     ScanArgument,
     ScanDirectory,
     Wait,
     Workers,
     find_scan,
 )
+from nnscan.cli.outcome import tell
 from nnscan.cli.wording import KEY_DIGITS, clock, count, mean_and_spread, shortest
 from nnscan.trial import Status
 
 if TYPE_CHECKING:
+    from nnscan.launch_options import LaunchOptions
     from nnscan.results.summary import Retrained
     from nnscan.retraining import Choice, RetrainOutcome
 
@@ -53,6 +56,7 @@ def retrain_best(
         typer.Option(show_default=False, help="Where to train. Without it: where the scan was last launched."),
     ] = None,
     address: Address = "",
+    profile: Profile = "",
     workers: Workers = 0,
     scan_dir: ScanDirectory = Path("scans"),
     accept_changed: AcceptChanged = False,
@@ -69,10 +73,10 @@ def retrain_best(
       nnscan retrain-best
       nnscan retrain-best mnist --family CNN --epochs 20
       nnscan retrain-best mnist --prefer cheapest
+      nnscan retrain-best mnist --cluster slurm --wait
     """
     from nnscan.api import LaunchKeywords, as_launched
-    from nnscan.cli.live import showing
-    from nnscan.cli.outcome import tell
+    from nnscan.cli.live import showing_launch
     from nnscan.retraining import RetrainOptions
     from nnscan.retraining import retrain_best as retrain
 
@@ -80,14 +84,19 @@ def retrain_best(
     asked = RetrainOptions(families=families, epochs=epochs, prefer=prefer.value, incomplete=incomplete)
     keywords = LaunchKeywords(workers=workers, accept_changed=accept_changed, download=download, wait=wait)
     if cluster is not None:
-        keywords = {**keywords, "cluster": cluster.value, "address": address}
+        keywords = {**keywords, "cluster": cluster.value, "address": address, "profile": profile}
     options = as_launched(folder, **keywords)
-    with showing(f"Starting the retraining of {folder.path.name} ...") as show:
+    with showing_launch(folder, options, f"Starting the retraining of {folder.path.name} ...") as show:
         ended = retrain(folder, asked, options, show)
+    tell_retrained(ended, options)
+    raise typer.Exit(ended.exit_code)
+
+
+def tell_retrained(ended: RetrainOutcome, options: LaunchOptions) -> None:
+    """Print what was retrained and how it tests, then how it went."""
     for choice in ended.choices:
         typer.echo("\n".join(result_lines(choice, ended)))
-    tell(ended.outcome, "retraining")
-    raise typer.Exit(ended.exit_code)
+    tell(ended.outcome, options, "retraining")
 
 
 def result_lines(choice: Choice, ended: RetrainOutcome) -> Iterator[str]:

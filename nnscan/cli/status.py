@@ -16,23 +16,27 @@ if TYPE_CHECKING:
 def status(scan: ScanArgument = "", scan_dir: ScanDirectory = Path("scans")) -> None:
     """Say how far a scan is: trials done, running, failed and pending, the best of each family so far.
 
-    Reads the scan folder alone, so it may be asked from any machine that sees it, while the scan runs or later.
+    Reads the scan folder, so it may be asked from any machine that sees it, while the scan runs or later. Of a scan on
+    Slurm it says as well which bundles run and where, which wait and why, and which gave up.
 
     \b
     Examples:
       nnscan status
       nnscan status mnist
-      watch -n 10 nnscan status scans/mnist
+      nnscan status scans/mnist
     """
     from nnscan.cli.arrow import do_without_pandas
 
     do_without_pandas()
+    from nnscan.cli.scheduler import held_back_lines, scheduler_lines
     from nnscan.results.progress import Follower
+    from nnscan.scheduled import look
 
     folder = find_scan(scan, scan_dir)
     progress = Follower(folder).poll()
     typer.echo(f"{folder.path}: {progress.ended} of {progress.total} trials have a result")
-    typer.echo("\n".join(status_lines(progress)))
+    lines = [*status_lines(progress), *scheduler_lines(look(folder)), *held_back_lines(folder)]
+    typer.echo("\n".join(lines))
 
 
 def status_lines(progress: Progress) -> list[str]:

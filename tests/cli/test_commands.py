@@ -12,7 +12,7 @@ from nnscan.cli import app, commands
 from nnscan.errors import BusyError, LauncherError, NnscanError
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ["launch", "status", "summarize", "retrain-best", "predict", "doctor"]
+COMMANDS = ["launch", "status", "watch", "logs", "cancel", "summarize", "retrain-best", "predict", "doctor"]
 
 
 def test_help_names_every_command(nnscan: Command) -> None:
@@ -44,10 +44,10 @@ def app_command(name: str):  # typer's own types differ between releases
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["lanch"], "Did you mean 'launch'?"),
+        (["lanch"], "Did you mean 'launch'"),
         (["launch", "--worker", "2"], "--workers"),
         (["launch", "--workers", "two"], "--workers"),
-        (["launch", "--cluster", "lokal"], "'local', 'ray', 'inline'"),
+        (["launch", "--cluster", "lokal"], "'local', 'ray', 'slurm', 'inline'"),
         (["summarize", "--format", "xml"], "'table', 'json', 'csv', 'parquet'"),
         (["launch", "--limit", "-1"], "--limit"),
         (["predict"], "MODEL"),
@@ -119,4 +119,4 @@ def test_help_loads_nothing_heavy() -> None:
 def test_python_m_nnscan_is_the_same_command() -> None:
     answer = subprocess.run([sys.executable, "-m", "nnscan", "lanch"], capture_output=True, text=True, check=False)
     assert answer.returncode == 2
-    assert "Did you mean 'launch'?" in answer.stderr
+    assert "Did you mean 'launch'" in answer.stderr

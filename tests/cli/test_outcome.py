@@ -7,7 +7,7 @@ import pytest
 from test_live import OVER, PROGRESS
 
 from nnscan.cli import outcome as outcomes
-from nnscan.launch_options import FailedTrial, Outcome
+from nnscan.launch_options import FailedTrial, LaunchOptions, Outcome
 from nnscan.results.folder import ScanFolder
 
 FOLDER = ScanFolder(Path("scans/a"))
@@ -57,7 +57,7 @@ def test_a_traceback_that_trials_share_is_shown_once() -> None:
 
 
 def test_errors_go_to_stderr_and_counts_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
-    outcomes.tell(Outcome(folder=FOLDER, launched=1, progress=OVER, error="Ray died"), "retraining")
+    outcomes.tell(Outcome(folder=FOLDER, launched=1, progress=OVER, error="Ray died"), LaunchOptions(), "retraining")
     said = capsys.readouterr()
     assert said.err == "Error: Ray died\n"
     assert said.out.startswith("12 retrainings: 11 completed, 1 failed")

@@ -1,0 +1,35 @@
+"""Finding trials by the first letters of their keys."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nnscan.plan import read_columns
+from nnscan.results import store
+from nnscan.results.folder import ScanFolder
+
+
+def known_keys(folder: ScanFolder) -> pa.Array:
+    """Return the keys of all trials of a scan, each once: those of its plan, and what else was ever begun.
+
+    Retrainings are among them, and points that the scan file no longer asks for.
+    """
+    planned = read_columns(folder, ("key",))["key"]
+    stored = store.read_trials(folder, ("trial",))["trial"]
+    running = pa.array([one.trial for one in store.running(folder)], pa.string())
+    return pc.unique(pa.chunked_array([*planned.chunks, *stored.chunks, running], pa.string()))
+
+
+def beginning(keys: pa.Array, text: str) -> list[str]:
+    """Return those of `keys` that begin with `text`."""
+    return list(keys.filter(pc.starts_with(keys, text)).to_pylist())
+
+
+def nearest(keys: pa.Array, text: str) -> str:
+    """Return the first of `keys` that has most letters at its start in common with `text`; "" where none has any."""
+    for length in range(len(text), 0, -1):
+        near = keys.filter(pc.starts_with(keys, text[:length]))
+        if len(near):
+            return str(near[0].as_py())
+    return ""

@@ -1,0 +1,64 @@
+"""Following a scan that runs elsewhere, until nothing of it is left to run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from nnscan.results.folder import ScanFolder
+from nnscan.results.lock import held_by
+from nnscan.results.progress import Follower, Progress
+from nnscan.scheduled import Scheduled
+
+POLL_SECONDS = 0.25
+SETTLE_SECONDS = 3.0
+"""How long it must look over before it is: a launch lets go of the folder a moment before its jobs are seen."""
+
+
+def watch(
+    folder: ScanFolder, show: Callable[[Progress], None], scheduled: Callable[[], Scheduled | None]
+) -> tuple[Progress, Scheduled]:
+    """Follow a scan until nothing of it runs or may start; return how far it is then, and what its scheduler holds.
+
+    Parameters
+    ----------
+    folder : ScanFolder
+        Of a scan that was launched, from wherever.
+    show : callable
+        Told a few times a second how far the scan is.
+    scheduled : callable
+        Returns what the scheduler holds, without waiting for it; None while that is not known.
+    """
+    follower, followed = Follower(folder), _stamp(folder)
+    over_since = None
+    while True:
+        if _stamp(folder) != followed:  # another launch has other trials
+            follower, followed = Follower(folder), _stamp(folder)
+        progress, held = follower.poll(), scheduled()
+        show(progress)
+        if held is None or not is_over(folder, progress, held):
+            over_since = None
+        elif _is_settled(over_since := over_since or time.monotonic(), progress, held):
+            return progress, held
+        time.sleep(POLL_SECONDS)
+
+
+def is_over(folder: ScanFolder, progress: Progress, scheduled: Scheduled) -> bool:
+    """Return whether nothing of a scan runs or may start, as far as can be told from here."""
+    if held_by(folder):
+        return False
+    if scheduled.error:
+        return progress.ended == progress.total and not progress.running
+    return all(job.advice for job in scheduled.jobs)  # those that can never start are told, not waited for
+
+
+def _is_settled(since: float, progress: Progress, scheduled: Scheduled) -> bool:
+    done = progress.ended == progress.total and not scheduled.submitted
+    return done or time.monotonic() - since > SETTLE_SECONDS
+
+
+def _stamp(folder: ScanFolder) -> int:
+    try:
+        return folder.plan.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
