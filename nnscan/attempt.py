@@ -4,19 +4,43 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from nnscan.allocation import AllocationEndedError
 from nnscan.dotted import is_dotted
 from nnscan.errors import DataError, StoreError
 from nnscan.failure import Thrown, describe
-from nnscan.results.journal import Writer
 from nnscan.results.metric import best_epoch, smallest_wins
 from nnscan.training.place import TakenOverError
 from nnscan.trial import Kind, Status, Trial
 
 Metrics = dict[str, Any]
+
+
+class CancelledError(Exception):
+    """The trial was cancelled: it ends unfinished."""
+
+
+class Record(Protocol):
+    """Takes the rows of an attempt: a journal's writer, or nobody."""
+
+    def start(self, row: Mapping[str, Any]) -> None:
+        """Take the first row."""
+        ...
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Take an epoch."""
+        ...
+
+    def end(self, row: Mapping[str, Any]) -> None:
+        """Take the last row."""
+        ...
+
+    def interrupted(self, trial: str, reason: str = "") -> None:
+        """Take that there is no result."""
+        ...
 
 
 class Training(Protocol):
@@ -94,31 +118,51 @@ class Ending:
     thrown: Thrown | None = None
 
 
-def run(trial: Trial, number: int, writer: Writer, open_training: Callable[[], Training], metric: str) -> Ending:
-    """Make the attempt `number` at `trial`, written by `writer`, and return how it ended.
+@dataclass(frozen=True)
+class Lead:
+    """What an attempt asks of whoever leads it."""
+
+    explain: Callable[[BaseException], Thrown] = describe
+    """Returns what the attempt failed of: with several ranks not always what this one threw."""
+    check: Callable[[], None] = lambda: None
+    """Called after each epoch; raises where the attempt is to end."""
+
+
+UNLED = Lead()
+
+
+def run(
+    trial: Trial,
+    number: int,
+    record: Record,
+    open_training: Callable[[], Training],
+    metric: str,
+    lead: Lead = UNLED,
+) -> Ending:
+    """Make the attempt `number` at `trial`, written into `record`, and return how it ended.
 
     Raises
     ------
-    StoreError, DataError, TakenOverError, KeyboardInterrupt
+    StoreError, DataError, TakenOverError, AllocationEndedError, CancelledError, KeyboardInterrupt
         Where it is not the trial's fault: the attempt has no end row and is made again.
     """
     started = time.time()
-    writer.start(_start_row(trial, number, started))
+    record.start(_start_row(trial, number, started))
     curve = Curve(metric, chooses=trial.kind is Kind.TRIAL)
     more: Metrics = {}
     try:
         training = open_training()
         more = training.columns()
         curve.first_epoch = training.first_epoch
-        more = {**more, **_follow(trial, training, curve, writer)}
+        more = {**more, **_follow(trial, training, curve, record, lead)}
         ending = Ending(Status.DIVERGED if curve.diverged else Status.COMPLETED)
     except BaseException as error:  # whatever a user's code throws is a result, SystemExit too
         if _is_no_result(error, trial):
-            writer.interrupted(trial.key)
+            record.interrupted(trial.key, _reason(error))
             raise
-        ending = Ending(Status.FAILED, describe(error))
+        ending = Ending(Status.FAILED, lead.explain(error))
     metrics = {**curve.metrics(), **more.pop("metrics", {})}
-    writer.end({**_end_row(trial, number, ending), **curve.columns(), **more, **_times(started), "metrics": metrics})
+    record.end({**_end_row(trial, number, ending), **curve.columns(), **more, **_times(started), "metrics": metrics})
     return ending
 
 
@@ -127,16 +171,27 @@ def _is_no_result(error: BaseException, trial: Trial) -> bool:
     if isinstance(error, DataError):
         name = trial.settings["data"].get("name", "")
         return bool(name) and not is_dotted(name)  # what a user's function returns depends on the configuration
-    return isinstance(error, StoreError | TakenOverError | KeyboardInterrupt)
+    ends = AllocationEndedError | CancelledError
+    return isinstance(error, StoreError | TakenOverError | KeyboardInterrupt | ends)
 
 
-def _follow(trial: Trial, training: Training, curve: Curve, writer: Writer) -> Metrics:
+def _reason(error: BaseException) -> str:
+    match error:
+        case AllocationEndedError():
+            return error.reason.value
+        case CancelledError():
+            return "cancelled"
+    return ""
+
+
+def _follow(trial: Trial, training: Training, curve: Curve, record: Record, lead: Lead) -> Metrics:
     """Write the epochs as they come; a diverged training is left, one that came to its end is finished."""
     for row in training.epochs():
         epoch = curve.add(row)
-        writer.epoch({"trial": trial.key, "epoch": epoch, "metrics": row})
+        record.epoch({"trial": trial.key, "epoch": epoch, "metrics": row})
         if curve.diverged:
             break
+        lead.check()
     more = {} if curve.diverged else training.finish()
     training.remove_checkpoints()
     return more
