@@ -95,7 +95,7 @@ def write(folder: ScanFolder, launch: Launch, trials: Iterable[Trial], changes: 
     """
     home = folder.launches / launch.name
     with told(home):
-        home.mkdir(parents=True)
+        home.mkdir(parents=True, exist_ok=True)  # the copy of the code may lie there
         count = _write_trials(home / "trials.parquet", trials)
         if changes:
             write_atomically(home / "changes.diff", changes.encode())
