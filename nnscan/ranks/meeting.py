@@ -142,7 +142,7 @@ def looks(seconds: float) -> Iterator[None]:
 @contextmanager
 def interface_towards(address: str) -> Iterator[None]:
     """Let gloo and NCCL use the interface through which `address` is reached, in this block; a user's choice stands."""
-    name = _interface(_own_address(address))
+    name = _interface(own_address(address))
     chosen = {"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": name}
     added = {key: value for key, value in chosen.items() if value and key not in os.environ}
     os.environ.update(added)
@@ -153,7 +153,7 @@ def interface_towards(address: str) -> Iterator[None]:
             os.environ.pop(key, None)
 
 
-def _own_address(address: str) -> str:
+def own_address(address: str) -> str:
     """Return the address of this machine that packets to `address` leave from; nothing is sent."""
     family, _, _, _, place = socket.getaddrinfo(address, 9, type=socket.SOCK_DGRAM)[0]
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
