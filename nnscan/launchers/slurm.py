@@ -6,51 +6,40 @@ far they are reads the journals and asks the queue.
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from nnscan.bundles import Bundle, Bundles
-from nnscan.errors import LauncherError
+from nnscan.errors import LauncherError, Problem
 from nnscan.launch_folder import Launch
-from nnscan.launchers import BundleOutcome, slurm_jobs, slurm_queue
+from nnscan.launchers import BundleOutcome, slurm_jobs, slurm_limits, slurm_plan, slurm_queue
 from nnscan.launchers.slurm_cluster import Cluster
 from nnscan.launchers.slurm_command import SlurmError, clean_environment, run
 from nnscan.launchers.slurm_jobs import Jobs, SubmittedArray
+from nnscan.launchers.slurm_plan import MOST_AT_ONCE, ArrayPlan, Space
 from nnscan.launchers.slurm_profile import Profile
+from nnscan.launchers.slurm_queue import JobState, Queue
+from nnscan.launchers.slurm_request import Request
 from nnscan.results.folder import ScanFolder
-
-SUPERVISOR_MB = 256
-"""Of memory a node, beside the processes of the trial: the shell, Python and submitit need 60."""
-
-FILL = 0.8
-"""Of its time a bundle is planned to use, where it is known how long trials take."""
 
 FOLDER_SECONDS = 0.5
 """Between two looks at the scan folder for bundles that ended."""
 
+CANCEL_SECONDS = 60.0
+"""How long a controller that is away is waited for before a cancellation is given up."""
+
+CANCEL_AGAIN_SECONDS = 3.0
+
+JOBS_A_COMMAND = 1000
+"""Job numbers in one command: an argument list has an end."""
+
 Work = Callable[[str, str, int, int], None]
 """Runs a bundle inside its job: scan folder, launch, first trial, the one after the last."""
-
-
-@dataclass(frozen=True)
-class ArrayPlan:
-    """Bundles to be submitted together."""
-
-    bundles: tuple[tuple[int, int], ...]
-    """First trial of each, and the one after its last."""
-    at_once: int
-    """Tasks that run at the same time."""
-    minutes: int
-    """Longest time of a task."""
-    after: int = -1
-    """The array, by its place in the plan, that must have ended before this one starts; -1: none."""
 
 
 @dataclass(frozen=True)
@@ -64,32 +53,54 @@ class SlurmLauncher:
     workers: int = 0
     """Bundles at once; 0: as the profile says."""
     cluster: Cluster = field(default_factory=Cluster)
+    """As `slurm_cluster.read` found it."""
+    further_jobs: int = 0
+    """Jobs that will be submitted after the bundles, such as a retraining."""
     work: Work | None = None
-    """None: nnscan's own supervisor."""
+    """What a job runs; None: nnscan's supervisor."""
+
+    def problems(self, trials: int, seconds: float | None = None) -> Iterator[Problem]:
+        """Yield what the cluster will not do; where nnscan finds nothing, what `sbatch --test-only` says.
+
+        The arguments are those of `plan`.
+        """
+        found = list(slurm_limits.problems(Request(self.launch, self.profile), self.cluster))
+        yield from found or self._refusals(self.plan(trials, seconds)[0])
+
+    def _refusals(self, plan: ArrayPlan) -> Iterator[Problem]:
+        try:
+            run(["sbatch", "--test-only"], given=self.sbatch_text(plan))
+        except SlurmError as error:
+            yield Problem("profile", f"Slurm would refuse the jobs ({error}). Compare the profile with `sinfo`.")
 
     def plan(self, trials: int, seconds: float | None = None) -> list[ArrayPlan]:
-        """Return how `trials` are cut into arrays of bundles.
+        """Return how trials are cut into arrays of bundles.
 
         Parameters
         ----------
         trials : int
-            How many.
+            How many, at least 1.
         seconds : float or None
-            What they take one after another, as far as it is known.
+            What they take one after another; None where it is not known.
         """
-        count = self._bundles(trials, seconds)
-        bundles = cut(trials, count)
-        at_once = min(count, self.workers or self.profile.bundles_at_once or count)
-        return arrays(bundles, self.cluster.array_size, at_once, self.profile.minutes)
+        left = [limit.left for limit in slurm_limits.limits(self.profile, self.cluster)]
+        space = Space(
+            at_once=self.workers or self.profile.bundles_at_once or self._room(),
+            minutes=self.profile.minutes,
+            array_size=self.cluster.array_size,
+            jobs=min(left) - self.further_jobs if left else None,
+            trials_per_bundle=self.profile.trials_per_bundle,
+        )
+        return slurm_plan.plan(trials, seconds, space)
 
-    def _bundles(self, trials: int, seconds: float | None) -> int:
-        if self.profile.trials_per_bundle:
-            return -(-trials // self.profile.trials_per_bundle)
-        needed = math.ceil((seconds or 0.0) / (FILL * self.profile.minutes * 60))
-        return min(trials, max(needed, self.workers or self.profile.bundles_at_once or 16))
+    def _room(self) -> int:
+        """Return how many bundles the cluster lets run at once."""
+        room = slurm_limits.room(Request(self.launch, self.profile), self.cluster)
+        running = slurm_limits.running_at_most(self.profile, self.cluster)
+        return min(room, MOST_AT_ONCE, running or MOST_AT_ONCE)
 
     def submit(self, bundles: Bundles, seconds: float | None = None) -> SlurmSubmission:
-        """Submit the trials of `bundles` in arrays; how they are cut is decided here.
+        """Submit the trials of `bundles`; how they are cut, `plan` decides.
 
         Raises
         ------
@@ -97,47 +108,59 @@ class SlurmLauncher:
             Where Slurm takes no job, or no more of them: those that it took stay, and their numbers are kept.
         """
         plans = self.plan(bundles.trials, seconds)
+        folder, name = ScanFolder(self.folder), self.launch.name
         jobs = Jobs(
             profile=self.profile.model_dump(),
             arrays=tuple(SubmittedArray("", plan.bundles, len(plan.bundles) > 1) for plan in plans),
             submitted=time.time(),
         )
-        folder = ScanFolder(self.folder)
-        slurm_jobs.write(folder, self.launch.name, jobs)
+        slurm_jobs.write(folder, name, jobs)  # before the first job looks for it
         slurm_queue.forget(folder)
         for place, plan in enumerate(plans):
             after = [jobs.arrays[plan.after].job] if plan.after >= 0 else []
-            number = self._submit_array(plan, after)
-            submitted = replace(jobs.arrays[place], job=number)
-            jobs = replace(jobs, arrays=(*jobs.arrays[:place], submitted, *jobs.arrays[place + 1 :]))
-            slurm_jobs.write(folder, self.launch.name, jobs)
-        return SlurmSubmission(folder, self.launch.name)
+            jobs = slurm_jobs.with_number(jobs, place, self._submit_array(plan, after, place, len(plans)))
+            slurm_jobs.write(folder, name, jobs)
+        return SlurmSubmission(folder, name)
 
-    def _submit_array(self, plan: ArrayPlan, after: Sequence[str]) -> str:
-        work = self.work or _supervise()
-        columns = zip(*plan.bundles, strict=True)
-        folder, launch = [str(self.folder)] * len(plan.bundles), [self.launch.name] * len(plan.bundles)
-        with clean_environment():
-            try:
-                submitted = self._executor(plan, after).map_array(work, folder, launch, *columns)
-            except Exception as error:
-                raise LauncherError(f"sbatch: {error}") from error
-        return str(submitted[0].job_id).partition("_")[0]
+    def _submit_array(self, plan: ArrayPlan, after: Sequence[str], place: int, count: int) -> str:
+        launch = [self.launch.name] * len(plan.bundles)
+        folders, (starts, stops) = [str(self.folder)] * len(plan.bundles), zip(*plan.bundles, strict=True)
+        executor = self._executor(plan, after)
+        try:
+            with clean_environment():
+                jobs = executor.map_array(self.work or _supervise(), folders, launch, starts, stops)
+        except Exception as error:  # submitit raises what it meets: its own, subprocess', the file system's
+            done = f"{place} of {count} arrays were submitted and stay" if place else "nothing was submitted"
+            raise LauncherError(
+                f"Slurm took no job: {_last_line(error)} ({done}). Launch again for the rest."
+            ) from error
+        return str(jobs[0].job_id).partition("_")[0]
 
-    def submit_after(self, submission: SlurmSubmission) -> str:
-        """Submit a job that retrains the winners once all of `submission` ended, and return its number."""
-        from nnscan.launchers.slurm_retrain import retrain
+    def submit_after(self, jobs: Sequence[str], work: Callable[[str], None]) -> str:
+        """Submit a job that does `work(scan folder)` in the allocation of a trial when `jobs` have ended.
 
-        jobs = submission.jobs
-        plan = ArrayPlan(((0, 1),), 1, self.profile.minutes)
-        with clean_environment():
-            job = self._executor(plan, [array.job for array in jobs.arrays]).submit(retrain, str(self.folder))
-        slurm_jobs.write(submission.folder, submission.launch, replace(jobs, retrain_job=str(job.job_id)))
-        return str(job.job_id)
+        Returns
+        -------
+        str
+            Its number, which is kept as `retrain_job` of this launch.
+        """
+        folder, name = ScanFolder(self.folder), self.launch.name
+        executor = self._executor(ArrayPlan(((0, 1),), 1, self.profile.minutes), jobs)
+        try:
+            with clean_environment():
+                number = str(executor.submit(work, str(self.folder)).job_id)
+        except Exception as error:
+            raise LauncherError(f"Slurm took no job for the retraining: {_last_line(error)}.") from error
+        before = slurm_jobs.read(folder, name) or Jobs(
+            profile=self.profile.model_dump(), arrays=(), submitted=time.time()
+        )
+        slurm_jobs.write(folder, name, replace(before, retrain_job=number))
+        slurm_queue.forget(folder)
+        return number
 
     def sbatch_text(self, plan: ArrayPlan) -> str:
         """Return the script that is submitted for an array."""
-        executor = self._executor(plan, [])
+        executor = self._executor(plan, ["..."] if plan.after >= 0 else [])
         if len(plan.bundles) > 1:
             executor.parameters["map_count"] = len(plan.bundles)
         return str(executor._make_submission_file_text(executor._submitit_command_str, ""))
@@ -149,7 +172,7 @@ class SlurmLauncher:
             folder=self.folder / "launches" / self.launch.name / "submitit",
             python=shlex.quote(self.profile.python or sys.executable),
         )
-        executor.update_parameters(**parameters(self.launch, self.profile, plan, after))
+        executor.update_parameters(**parameters(Request(self.launch, self.profile), plan, after))
         return executor
 
 
@@ -159,33 +182,36 @@ def _supervise() -> Work:
     return supervise
 
 
-def parameters(launch: Launch, profile: Profile, plan: ArrayPlan, after: Sequence[str]) -> dict[str, Any]:
+def _last_line(error: Exception) -> str:
+    """Return what sbatch said last; submitit puts a traceback and the command before it."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
+
+
+def parameters(request: Request, plan: ArrayPlan, after: Sequence[str]) -> dict[str, Any]:
     """Return what submitit is told of an array: each task gets what one trial needs."""
-    ranks = launch.processes // launch.nodes
+    launch, profile = request.launch, request.profile
     asked = {
         "job_name": f"nnscan-{launch.scan}",
-        "time": plan.minutes,
-        "nodes": launch.nodes,
-        "ntasks_per_node": ranks,
-        "cpus_per_task": profile.cpus_per_process or launch.threads,
-        "mem": f"{math.ceil(profile.memory_gb_per_process * 1024 * ranks) + SUPERVISOR_MB}MB",
         "partition": profile.partition,
         "account": profile.account,
         "qos": profile.qos,
         "constraint": profile.constraint,
         "exclude": profile.exclude,
+        "mem": f"{request.memory_mb}M" if request.memory_mb else "",
+        "gpus_per_node": request.typed_gpus(request.gpus) if request.gpus else "",
+        "gres": f"shard:{request.shards}" if request.shards else "",
         "dependency": f"afterany:{':'.join(after)}" if after else "",
-        "setup": [*profile.setup, f"export PYTHONPATH={shlex.quote(launch.code)}${{PYTHONPATH:+:$PYTHONPATH}}"],
     }
-    if not profile.memory_gb_per_process:
-        del asked["mem"]
-    if launch.gpus_per_trial:
-        number = int(launch.gpus_per_trial) // launch.nodes
-        asked["gpus_per_node"] = f"{profile.gpus}:{number}" if profile.gpus else str(number)
     return {
         **{name: value for name, value in asked.items() if value},
+        "time": plan.minutes,
+        "nodes": request.nodes,
+        "ntasks_per_node": request.ranks,
+        "cpus_per_task": request.cpus_per_process,
         "signal_delay_s": profile.signal_seconds,
         "array_parallelism": plan.at_once,
+        "setup": [*profile.setup, _import_path(launch.code)],
         "stderr_to_stdout": True,
         "use_srun": False,
         "wckey": None,  # submitit's own would be refused where keys are enforced
@@ -197,35 +223,16 @@ def _reservation(profile: Profile) -> dict[str, str]:
     return {"reservation": profile.reservation} if profile.reservation else {}
 
 
-def cut(trials: int, count: int) -> tuple[tuple[int, int], ...]:
-    """Return `count` ranges that share `trials` evenly, in order."""
-    edges = [place * trials // count for place in range(count + 1)]
-    return tuple(pairwise(edges))
+def _import_path(code: str) -> str:
+    return f"export PYTHONPATH={shlex.quote(code)}${{PYTHONPATH:+:$PYTHONPATH}}"
 
 
-def arrays(bundles: Sequence[tuple[int, int]], largest: int, at_once: int, minutes: int) -> list[ArrayPlan]:
-    """Return arrays of at most `largest` bundles each, of which `at_once` run at the same time in all.
-
-    Arrays that share the limit run side by side, each with a part of it; where there are more arrays than that, they
-    follow each other in chains.
-    """
-    least = -(-len(bundles) // largest)
-    chains = min(least, at_once)
-    number = -(-least // chains) * chains  # so that the chains are equally long
-    return [
-        ArrayPlan(
-            tuple(bundles[start:stop]),
-            at_once // chains + (place % chains < at_once % chains),
-            minutes,
-            place - chains if place >= chains else -1,
-        )
-        for place, (start, stop) in enumerate(cut(len(bundles), number))
-    ]
+# ------------------------------------------------------------------------------------------------ following
 
 
 @dataclass(frozen=True)
 class SlurmSubmission:
-    """Bundles that were submitted."""
+    """Bundles of a launch that were submitted, by this process or long ago."""
 
     folder: ScanFolder
     launch: str
@@ -235,36 +242,79 @@ class SlurmSubmission:
         """The jobs, as their file has them."""
         jobs = slurm_jobs.read(self.folder, self.launch)
         if jobs is None:
-            raise LauncherError(f"{self.folder.launches / self.launch} names no jobs.")
+            raise LauncherError(f"{self.folder.launches / self.launch} names no jobs of Slurm.")
         return jobs
 
     def __iter__(self) -> Iterator[BundleOutcome]:
-        """Yield an outcome a bundle as they end, as the scan folder tells, or the queue no longer knows them."""
-        left = {Bundle(self.launch, *bundle).name: Bundle(self.launch, *bundle) for bundle in self._bundles()}
-        while left:
-            for name, error in slurm_jobs.ended_bundles(self.folder, self.launch).items():
-                if name in left:
-                    yield BundleOutcome(left.pop(name), error)
-            time.sleep(FOLDER_SECONDS)
-            queue = slurm_jobs.ask_queue(self.folder)
-            live = slurm_jobs.live_bundles(self.folder, self.launch, queue)
-            ended = slurm_jobs.ended_bundles(self.folder, self.launch)
-            for name in left.keys() - live - ended.keys():
-                yield BundleOutcome(left.pop(name), "its job is gone from the queue: launch again.")
+        """Yield an outcome a bundle as they end: as the scan folder tells, else as the queue no longer knows them.
 
-    def _bundles(self) -> Iterator[tuple[int, int]]:
-        for array in self.jobs.arrays:
-            yield from array.bundles
+        The scan folder is looked at twice a second, the queue asked at most once in ten. A bundle is gone when two
+        answers running say so: a file system may show the file that tells its end later than Slurm does.
+        """
+        left = {bundle.name: bundle for array in self.jobs.arrays for bundle in _bundles(self.launch, array)}
+        gone: dict[str, str] = {}
+        asked = 0.0
+        while left:
+            ended = slurm_jobs.ended_bundles(self.folder, self.launch)
+            yield from [BundleOutcome(left.pop(name), error) for name, error in ended.items() if name in left]
+            queue = slurm_jobs.ask_queue(self.folder) if left else Queue()
+            if queue.asked > asked and not queue.error:
+                asked, before = queue.asked, gone
+                gone = self._gone(queue)
+                yield from [BundleOutcome(left.pop(name), gone[name]) for name in left.keys() & gone & before.keys()]
+            if left:
+                time.sleep(FOLDER_SECONDS)
+
+    def _gone(self, queue: Queue) -> dict[str, str]:
+        """Return why bundles without a word of their end are not in the queue, by their names."""
+        live = slurm_jobs.live_bundles(self.folder, self.launch, queue)
+        jobs = slurm_jobs.bundle_jobs(self.launch, slurm_jobs.numbered(self.launch, self.jobs, queue))
+        ended = slurm_jobs.ended_bundles(self.folder, self.launch)
+        return {name: _why_gone(job, queue.state(job)) for name, job in jobs.items() if name not in live | ended.keys()}
 
     def cancel(self) -> None:
-        """Cancel all jobs.
+        """Cancel all jobs, the retraining's included; the arguments of `cancel_jobs` are theirs."""
+        queue = slurm_jobs.ask_queue(self.folder)
+        cancel_jobs(slurm_jobs.numbered(self.launch, self.jobs, queue).numbers)
 
-        Raises
-        ------
-        LauncherError
-            Where Slurm does not answer.
-        """
+
+def _bundles(launch: str, array: SubmittedArray) -> list[Bundle]:
+    return [Bundle(launch, start, stop) for start, stop in array.bundles]
+
+
+def _why_gone(job: str, state: JobState) -> str:
+    if not job:
+        return "it was never submitted: the launch ended before. Launch again."
+    told = f"ended as {state.state}" if state.state else "is no longer in the queue"
+    return f"job {job} {told} before its trials did. What had finished is kept; launch again for the rest."
+
+
+def cancel_jobs(numbers: Sequence[str], *, seconds: float = CANCEL_SECONDS) -> None:
+    """Cancel jobs: "123" with all its tasks, or the task "123_4"; those that ended are passed over.
+
+    Raises
+    ------
+    LauncherError
+        Where the controller is still away after `seconds`: nothing, or not all, was cancelled.
+    """
+    deadline = time.monotonic() + seconds
+    for start in range(0, len(numbers), JOBS_A_COMMAND):
+        _cancel(list(numbers[start : start + JOBS_A_COMMAND]), deadline)
+
+
+def _cancel(numbers: list[str], deadline: float) -> None:
+    while True:
         try:
-            run(["scancel", *self.jobs.numbers])
+            run(["scancel", "--quiet", *numbers])
+            return
         except SlurmError as error:
-            raise LauncherError(f"cannot cancel the jobs {', '.join(self.jobs.numbers)}: {error}") from error
+            if _is_over(error):
+                return
+            if time.monotonic() > deadline:
+                message = f"cannot cancel the jobs {', '.join(numbers[:10])}{' ...' if len(numbers) > 10 else ''}"
+                raise LauncherError(f"{message}: {error}. They go on; cancel again when Slurm answers.") from error
+        time.sleep(CANCEL_AGAIN_SECONDS)
+
+
+def _is_over(error: SlurmError) -> bool:
+    return "Invalid job id" in str(error) or "already completing or completed" in str(error)

@@ -23,8 +23,8 @@ class SlurmError(LauncherError):
     """A command of Slurm failed; its text is what the command said."""
 
 
-def run(command: list[str], *, seconds: float = COMMAND_SECONDS) -> str:
-    """Run a command of Slurm and return what it printed.
+def run(command: list[str], *, given: str = "", seconds: float = COMMAND_SECONDS) -> str:
+    """Run a command of Slurm, `given` on its standard input, and return what it printed.
 
     Raises
     ------
@@ -34,7 +34,14 @@ def run(command: list[str], *, seconds: float = COMMAND_SECONDS) -> str:
     name = command[0]
     try:
         done = subprocess.run(  # noqa: S603
-            command, capture_output=True, text=True, errors="replace", timeout=seconds, env=environment(), check=False
+            command,
+            input=given,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            env=environment(),
+            check=False,
         )
     except FileNotFoundError:
         raise SlurmError(f"{name}: there is no such command on the PATH") from None

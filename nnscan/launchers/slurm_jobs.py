@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def write(folder: ScanFolder, launch: str, jobs: Jobs) -> None:
     path = _path(folder, launch)
     with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(asdict(jobs)).encode())
+        write_atomically(path, json.dumps(_plain(jobs)).encode())
 
 
 def read(folder: ScanFolder, launch: str) -> Jobs | None:
@@ -88,6 +88,10 @@ def read_all(folder: ScanFolder) -> dict[str, Jobs]:
     return {name: jobs for name in names if (jobs := read(folder, name))}
 
 
+def _plain(jobs: Jobs) -> dict[str, Any]:
+    return {**vars(jobs), "arrays": [vars(array) for array in jobs.arrays]}  # asdict is 20 times slower
+
+
 def _path(folder: ScanFolder, launch: str) -> Path:
     return folder.launches / launch / "jobs.json"
 
@@ -95,6 +99,12 @@ def _path(folder: ScanFolder, launch: str) -> Path:
 def _array(entry: Mapping[str, Any]) -> SubmittedArray:
     bundles = tuple((int(start), int(stop)) for start, stop in entry["bundles"])
     return SubmittedArray(str(entry["job"]), bundles, bool(entry["array"]))
+
+
+def with_number(jobs: Jobs, place: int, number: str) -> Jobs:
+    """Return `jobs` with the number that Slurm gave the array at `place`."""
+    numbered = replace(jobs.arrays[place], job=number)
+    return replace(jobs, arrays=(*jobs.arrays[:place], numbered, *jobs.arrays[place + 1 :]))
 
 
 def bundle_jobs(launch: str, jobs: Jobs) -> dict[str, str]:

@@ -19,7 +19,7 @@ from nnscan.results.folder import ScanFolder, write_atomically
 POLL_SECONDS = 10.0
 """Between two queries for a scan, whoever asks."""
 
-_ENDED = frozenset(["BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT"])
+ENDED = frozenset(["BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT"])
 """States that a job of ours does not leave. NODE_FAIL and PREEMPTED are not among them: Slurm requeues such a job, and
 where it does not, squeue forgets it some minutes later."""
 
@@ -67,7 +67,7 @@ class Queue:
 
 def alive(state: JobState) -> bool:
     """Return whether a job waits, runs, or is to be requeued."""
-    return bool(state.state) and state.state not in _ENDED
+    return bool(state.state) and state.state not in ENDED
 
 
 @dataclass(frozen=True)
@@ -162,8 +162,8 @@ def parse(lines: Iterable[str]) -> tuple[dict[str, JobState], dict[str, str]]:
     states, launches = {}, {}
     for line in lines:
         job, tasks, state, node, left, reason, _ = line.split("|", _FIELDS)
-        found = JobState(state, "" if reason == "None" else reason, node, _seconds(left))
-        states.update(dict.fromkeys((f"{job}_{task}" for task in _expanded(tasks)), found) or {job: found})
+        found = JobState(state, "" if reason == "None" else reason, node, seconds_of(left))
+        states.update(dict.fromkeys((f"{job}_{task}" for task in expanded(tasks)), found) or {job: found})
         launches[job] = _launch(line)
     return states, launches
 
@@ -174,13 +174,13 @@ def _launch(line: str) -> str:
     return found[1] if found else ""
 
 
-def _expanded(tasks: str) -> Iterator[int]:
+def expanded(tasks: str) -> Iterator[int]:
     """Yield the tasks of an array: "4-9,12%3", "0-400:2%3", "7"; none where there is no array ("N/A")."""
     for first, last, step in _TASKS.findall(tasks.partition("%")[0]):
         yield from range(int(first), int(last or first) + 1, int(step or 1))
 
 
-def _seconds(text: str) -> float | None:
+def seconds_of(text: str) -> float | None:
     """Return a time such as "1-02:03:04" or "4:05" in seconds; None of INVALID, UNLIMITED, NOT_SET."""
     days, _, clock = text.rpartition("-")
     parts = clock.split(":")
