@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from scan_by_hand import GRID, PLACE, key_of, start_of, write_bundle, write_scan
+
+from nnscan import keys
+from nnscan.results.journal import Writer
+from nnscan.trial import Kind
+
+KEYS = pa.array(["aa11", "aa22", "ab33"])
+
+
+@pytest.mark.parametrize(("text", "found"), [("aa", ["aa11", "aa22"]), ("ab", ["ab33"]), ("b", []), ("aa11", ["aa11"])])
+def test_keys_are_found_by_how_they_begin(text: str, found: list[str]) -> None:
+    assert keys.beginning(KEYS, text) == found
+
+
+@pytest.mark.parametrize(("text", "near"), [("aa29", "aa22"), ("abab", "ab33"), ("ax", "aa11"), ("x", ""), ("", "")])
+def test_the_nearest_shares_most_letters_at_the_start(text: str, near: str) -> None:
+    assert keys.nearest(KEYS, text) == near
+
+
+def test_known_are_those_planned_those_stored_and_those_in_training(tmp_path: Path) -> None:
+    folder = write_scan(tmp_path / "s", GRID[:2])
+    write_bundle(folder, "l-0", [(GRID[3], 0, 0.5)])
+    writer = Writer(folder, "l-1", PLACE)
+    retraining = {**start_of(GRID[0], 0), "trial": key_of(GRID[0], kind=Kind.RETRAINING, epochs=3)}
+    writer.start(retraining)
+    planned = {key_of(point, fold) for point in GRID[:2] for fold in range(3)}
+    found = keys.known_keys(folder).to_pylist()
+    assert len(found) == len(set(found))
+    assert set(found) == planned | {key_of(GRID[3], 0), retraining["trial"]}
