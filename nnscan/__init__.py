@@ -21,6 +21,7 @@ from nnscan.version import __version__
 
 if TYPE_CHECKING:
     from nnscan.api import (
+        cancel,
         dry_run,
         launch,
         predict,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         retrain_best,
         status,
         summarize,
+        watch,
     )
     from nnscan.scan import Scan, load
 
@@ -36,6 +38,7 @@ __all__ = [
     "NnscanError",
     "Scan",
     "__version__",
+    "cancel",
     "dry_run",
     "launch",
     "load",
@@ -45,6 +48,7 @@ __all__ = [
     "retrain_best",
     "status",
     "summarize",
+    "watch",
 ]
 
 _HOMES = {"Scan": "nnscan.scan", "load": "nnscan.scan"}

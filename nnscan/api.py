@@ -20,6 +20,7 @@ from nnscan.results.folder import ScanFolder
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from nnscan.cancelling import Cancellation
     from nnscan.estimate import Estimate
     from nnscan.launch_options import Outcome
     from nnscan.prediction import Prediction
@@ -93,6 +94,38 @@ def status(scan: ScanLike = None) -> Progress:
     from nnscan.results import progress
 
     return progress.Follower(scan_folder(scan)).poll()
+
+
+def watch(scan: ScanLike = None, *, show: Show | None = None) -> Progress:
+    """Return how far a scan is once nothing of it runs or may start, wherever it was launched: jobs are waited for.
+
+    Parameters
+    ----------
+    show
+        Called a few times a second with how far it is.
+    """
+    from nnscan import launching, scheduled, watching
+
+    folder = scan_folder(scan)
+    return watching.watch(folder, show or launching.quiet, lambda: scheduled.look(folder))[0]
+
+
+def cancel(scan: ScanLike = None, *, families: Sequence[str] = (), trials: Sequence[str] = ()) -> Cancellation:
+    """End a scan that runs or is queued, or leave some of its families and trials out, until its next launch.
+
+    Parameters
+    ----------
+    families, trials
+        Only these; trials by their keys, or how they begin. Without any, the whole scan.
+
+    Raises
+    ------
+    ScanError
+        Where there is no such family or trial; names the nearest.
+    """
+    from nnscan import cancelling
+
+    return cancelling.cancel(scan_folder(scan), families, trials)
 
 
 def summarize(

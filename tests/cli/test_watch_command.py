@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from commanding import Command
+from scan_by_hand import GRID, write_bundle
+from submitted_by_hand import running, submitted_scan, tell_queue, waiting
+
+from nnscan import watching
+
+ALL = [(point, fold, 0.5) for point in GRID for fold in range(3)]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(watching, "SETTLE_SECONDS", 0.05)
+
+
+def test_a_scan_that_is_over_is_told_with_what_to_type_next(nnscan: Command, launched: Path) -> None:
+    result = nnscan("watch", "small")
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "scans/small: 2 done of 2 trials; nothing is left to run\nLeaderboards: nnscan summarize small\n",
+    )
+    assert "2 done, 0 running, 0 pending of 2 trials" in result.stderr
+
+
+def test_what_is_left_is_told_with_the_scheduler_and_how_to_go_on(
+    nnscan: Command, empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = submitted_scan(empty / "scans" / "s")
+    write_bundle(folder, "l-0", ALL[:4])
+    tell_queue(monkeypatch, {"100_1": waiting("PartitionTimeLimit"), "100_2": waiting("PartitionTimeLimit")})
+    lines = nnscan("watch").stdout.splitlines()
+    assert lines[0] == "scans/s: 4 done, 14 pending of 18 trials; nothing is left to run"
+    assert lines[1].startswith("Slurm: 2 bundles can never start (PartitionTimeLimit)")
+    assert lines[2].startswith("Slurm: 1 bundle is not in the queue")
+    assert lines[-1] == "Go on with: nnscan launch scans/s/scan.toml --cluster slurm --profile cpu"
+
+
+def test_a_pipe_gets_a_line_with_what_the_scheduler_says(
+    nnscan: Command, empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted_scan(empty / "scans" / "s")
+    tell_queue(monkeypatch, {"100_0": running("nn3", 65.0)})
+    monkeypatch.setattr("nnscan.watching.is_over", lambda *_: True)
+    monkeypatch.setattr("nnscan.cli.live.SECONDS_A_LINE", 0.0)
+    assert "Slurm: 1 bundle runs on nn3, 0:01:05 left\n" in nnscan("watch").stderr
+
+
+def test_ctrl_c_ends_the_watching_alone(nnscan: Command, launched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(watching, "watch", interrupt)
+    result = nnscan("watch")
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "The scan goes on. Look again: nnscan watch small. End it: nnscan cancel small\n",
+    )
