@@ -117,3 +117,31 @@ def test_a_pipe_gets_lines_without_escapes(capsys: pytest.CaptureFixture[str]) -
     with live.showing("Starting ...") as show:
         show(PROGRESS)
     assert capsys.readouterr().err == f"{live.line(PROGRESS)}\n"
+
+
+def test_what_the_scheduler_says_stands_between_states_and_families() -> None:
+    console = Console(file=StringIO(), width=80, height=25, force_terminal=True, color_system=None)
+    starting = replace(PROGRESS, running=0, pending=8)
+    console.print(live.drawing(starting, 25, below=["Slurm: 2 bundles wait: [Resources] 2", "  more of it"]))
+    lines = console.file.getvalue().split("\n")  # type: ignore[attr-defined]
+    assert lines[1].startswith("done 3  running 0  pending 8")  # no worker starts while its job waits
+    assert [text.rstrip() for text in lines[2:4]] == ["Slurm: 2 bundles wait: [Resources] 2", "  more of it"]
+    assert lines[4].startswith("MLP")
+
+
+def test_families_leave_room_for_what_the_scheduler_says() -> None:
+    console = Console(file=StringIO(), width=80, height=15, force_terminal=True, color_system=None)
+    console.print(live.drawing(replace(PROGRESS, families=(MLP,) * 40), 15, below=["a", "b", "c"]))
+    lines = console.file.getvalue().rstrip("\n").split("\n")  # type: ignore[attr-defined]
+    assert lines[-1].strip() == "and 34 families more"
+    assert len(lines) <= 15 - 3
+
+
+def test_a_log_tells_what_the_scheduler_says_with_each_line() -> None:
+    lines: list[str] = []
+    log = live.Log(lines.append, lambda: ["Slurm: 1 bundle waits"])
+    log(replace(PROGRESS, seconds=0.0))
+    log(replace(PROGRESS, seconds=1.0))
+    log(replace(PROGRESS, seconds=11.0))
+    assert lines[1::2] == ["Slurm: 1 bundle waits"] * 2
+    assert len(lines) == 4

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from test_live import OVER, PROGRESS
 
 from nnscan.cli import outcome as outcomes
-from nnscan.launch_options import FailedTrial, LaunchOptions, Outcome
+from nnscan.launch_options import FailedTrial, LaunchOptions, Outcome, Submitted, SubmittedJob
 from nnscan.results.folder import ScanFolder
 
 FOLDER = ScanFolder(Path("scans/a"))
@@ -69,3 +70,71 @@ def test_errors_go_to_stderr_and_counts_to_stdout(capsys: pytest.CaptureFixture[
 def test_this_command_can_be_typed_again(monkeypatch: pytest.MonkeyPatch, program: str, said: str) -> None:
     monkeypatch.setattr(sys, "argv", [program, "launch", "a b"])
     assert outcomes.this_command() == said
+
+
+SUBMITTED = Submitted(
+    launch="l",
+    jobs=(
+        SubmittedJob(job="1234", bundles=16, trials=1000, minutes=60, partition="main"),
+        SubmittedJob(job="1240", bundles=1, trials=3, minutes=1500, partition=""),
+    ),
+    retrain_job="1241",
+)
+NEXT = [
+    "The jobs go on without this shell. What to type next:",
+    "  nnscan watch a        live, until the end",
+    "  nnscan status a       how far it is, once",
+    "  nnscan logs --scan a  the words of its workers",
+    "  nnscan cancel a       end it; what finished is kept",
+    "  nnscan summarize a    leaderboards, of what has finished",
+]
+
+
+def submitted(**fields: object) -> Outcome:
+    """Return the outcome of a launch on Slurm that does not wait."""
+    begun = replace(PROGRESS, failed=0, completed=4)
+    return Outcome(**{"folder": FOLDER, "launched": 8, "progress": begun, "submitted": SUBMITTED, **fields})  # type: ignore[arg-type]
+
+
+def test_what_was_submitted_is_told_with_what_to_type_next() -> None:
+    assert list(outcomes.going_on_lines(submitted())) == [
+        "Submitted array 1234: 16 bundles of about 62 trials, partition main, 1:00:00",
+        "Submitted job 1240: 1 bundle of 3 trials, 1 day, 1:00:00",
+        "Submitted job 1241: retrains the winners when the others have ended",
+        "12 trials: 4 completed, 8 pending. Results: scans/a",
+        *NEXT,
+    ]
+
+
+def test_trials_that_earlier_jobs_hold_are_told() -> None:
+    said = list(outcomes.going_on_lines(submitted(submitted=None, elsewhere=8)))
+    assert said == [
+        "8 trials left to jobs of earlier launches",
+        "12 trials: 4 completed, 8 pending. Results: scans/a",
+        *NEXT,
+    ]
+
+
+def test_where_nothing_was_left_nothing_goes_on() -> None:
+    over = replace(OVER, failed=0, completed=12)
+    assert list(outcomes.going_on_lines(submitted(submitted=None, progress=over))) == [
+        "12 trials: 12 completed. Results: scans/a"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "fields", "goes_on"),
+    [
+        ({"cluster": "slurm"}, {}, True),
+        ({"cluster": "slurm", "wait": True}, {}, False),
+        ({"cluster": "slurm", "wait": True}, {"interrupted": True}, True),
+        ({"cluster": "slurm"}, {"error": "sbatch: no"}, False),
+        ({"cluster": "local"}, {"submitted": None}, False),
+    ],
+    ids=["submitted", "waited", "interrupted", "refused", "local"],
+)
+def test_only_what_goes_on_elsewhere_is_told_to_go_on(
+    capsys: pytest.CaptureFixture[str], options: dict[str, object], fields: dict[str, object], *, goes_on: bool
+) -> None:
+    outcomes.tell(submitted(**fields), LaunchOptions(**options))  # type: ignore[arg-type]
+    assert (NEXT[0] in capsys.readouterr().out) is goes_on
