@@ -54,7 +54,7 @@ class Allocation:
         """Take note that it ends, and tell who listens; of several reasons the first stands."""
         if self.reason is None:
             self.reason = reason
-            for tell in tuple(self.listeners):
+            for tell in reversed(tuple(self.listeners)):  # who came last is nearest to the work
                 tell(reason)
 
     @contextmanager
