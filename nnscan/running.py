@@ -46,6 +46,8 @@ def launcher_for(folder: ScanFolder, launch: Launch, workers: int) -> Iterator[L
     options = RayOptions(
         address=launch.address,
         workers=workers,
+        processes=launch.processes,
+        nodes=launch.nodes,
         cpus_per_trial=launch.cpus_per_trial,
         gpus_per_trial=launch.gpus_per_trial,
         trains_networks=launch.trains_networks,

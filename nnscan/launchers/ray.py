@@ -57,7 +57,12 @@ class RayOptions:
     """Of a running cluster ("auto" finds one); empty: Ray is started here, on the loopback interface."""
     workers: int = 0
     """Bundles at once; 0: as many as CPUs and GPUs take."""
+    processes: int = 1
+    """Of a trial."""
+    nodes: int = 1
+    """Over which they are spread."""
     cpus_per_trial: int = 1
+    """Of all its processes together."""
     gpus_per_trial: float = 0.0
     trains_networks: bool = True
     """Whether workers make torch ready before their first bundle."""

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -23,11 +23,16 @@ from ray import tune
 from nnscan.bundles import Bundles
 from nnscan.cpus import usable_cpus
 from nnscan.launchers.leftovers import end_session
+from nnscan.launchers.ray_ranks import needs, placement
 from nnscan.launchers.ray_search import EVENTS, STARTS_IN_VAIN, Cutter, Deaths, folder_name
 from nnscan.launchers.ray_worker import BundleTrainable
 
 BUNDLES: SimpleQueue[Bundles] = SimpleQueue()
 """What the launching process wants to have run; once."""
+
+
+PASSED_ON = ("folder", "code", "trains_networks", "processes", "nodes", "cpus_per_trial", "gpus_per_trial")
+"""What of the request workers are told."""
 
 
 def main() -> None:
@@ -81,9 +86,9 @@ def _start_ray(request: Mapping[str, Any]) -> None:
 def _fit(request: Mapping[str, Any], bundles: Bundles) -> None:
     workers = _workers(request, ray.nodes())  # type: ignore[no-untyped-call]
     cut = Bundles(bundles.launch, bundles.trials, workers)
-    common = {name: request[name] for name in ("folder", "code", "trains_networks")}
+    common = {name: request[name] for name in PASSED_ON}
     tuner = tune.Tuner(
-        tune.with_resources(BundleTrainable, {"cpu": request["cpus_per_trial"], "gpu": request["gpus_per_trial"]}),
+        tune.with_resources(BundleTrainable, placement(request)),
         tune_config=tune.TuneConfig(
             search_alg=Cutter(cut, common),
             num_samples=-1,
@@ -110,19 +115,33 @@ def _workers(request: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> 
     Raises
     ------
     RuntimeError
-        Where no node takes one: Tune would wait for it without end.
+        Where none can be placed: Tune would wait for it without end.
     """
-    needs = {"CPU": request["cpus_per_trial"], "GPU": request["gpus_per_trial"]}
     have = [node["Resources"] for node in nodes if node["Alive"]]
-    room = sum(_room(node, needs) for node in have)
+    room = _room(have, request)
     if not room:
-        largest = {name: max((node.get(name, 0) for node in have), default=0) for name in needs}
-        raise RuntimeError(f"a trial needs {_amounts(needs)}; the largest that a node has is {_amounts(largest)}.")
+        raise RuntimeError(_too_little(have, request))
     return min(request["workers"] or room, room)
 
 
-def _room(node: Mapping[str, float], needs: Mapping[str, float]) -> int:
+def _room(nodes: Sequence[Mapping[str, float]], request: Mapping[str, Any]) -> int:
+    """Return how many trials the nodes take, each whole on one of them, or with its processes over several."""
+    processes = [_processes(node, needs(request)) for node in nodes]
+    if request["nodes"] > 1:
+        return sum(processes) // int(request["processes"])
+    return sum(count // int(request["processes"]) for count in processes)
+
+
+def _processes(node: Mapping[str, float], needs: Mapping[str, float]) -> int:
     return min(int(node.get(name, 0) / need) for name, need in needs.items() if need)  # 1 // 0.1 is 9
+
+
+def _too_little(nodes: Sequence[Mapping[str, float]], request: Mapping[str, Any]) -> str:
+    wanted = {"CPU": request["cpus_per_trial"], "GPU": request["gpus_per_trial"]}
+    among = sum if request["nodes"] > 1 else max
+    have = {name: among([node.get(name, 0) for node in nodes] or [0]) for name in wanted}
+    where = "its nodes together have" if request["nodes"] > 1 else "the largest that a node has is"
+    return f"a trial needs {_amounts(wanted)}; {where} {_amounts(have)}."
 
 
 def _amounts(resources: Mapping[str, float]) -> str:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import threading
-import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -15,10 +11,11 @@ from ray.tune import Trainable
 from nnscan.bundles import Bundle
 from nnscan.errors import NnscanError
 from nnscan.launch_folder import wait_for
+from nnscan.launchers.ray_process import settle
+from nnscan.launchers.ray_ranks import RankActors
+from nnscan.ranks.attempts import until_the_end
 from nnscan.results.folder import ScanFolder
 from nnscan.worker import run_bundle
-
-PARENT_SECONDS = 1.0
 
 
 class BundleTrainable(Trainable):
@@ -27,8 +24,8 @@ class BundleTrainable(Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Make the process a worker: its words go to `logs/`, and it does not outlive its Ray."""
         self._config = config
-        _print_to(Path(config["folder"]) / "logs" / f"{socket.gethostname()}-{os.getpid()}.log")
-        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+        settle(Path(config["folder"]))
+        self._ranks = RankActors(config) if config["processes"] > 1 else None
         if config["trains_networks"]:
             from nnscan.training.network import warm_up  # seconds, while the launching process looks at the data
 
@@ -39,12 +36,21 @@ class BundleTrainable(Trainable):
         folder, bundle = Path(self._config["folder"]), Bundle(**self._config["bundle"])
         wait_for(ScanFolder(folder), bundle.launch)
         try:
-            run_bundle(folder, Path(self._config["code"]), bundle)
+            until_the_end(lambda: self._attempt(folder, bundle))
         except NnscanError as error:
             return {"done": True, "error": str(error)}
         except Exception:
             return {"done": True, "error": traceback.format_exc()}
         return {"done": True, "error": ""}
+
+    def _attempt(self, folder: Path, bundle: Bundle) -> None:
+        ranks = self._ranks.host() if self._ranks else None
+        run_bundle(folder, Path(self._config["code"]), bundle, ranks=ranks)
+
+    def cleanup(self) -> None:
+        """End the other ranks with this process."""
+        if self._ranks:
+            self._ranks.end()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next bundle in the same process: torch and the data stay where they are."""
@@ -56,16 +62,3 @@ class BundleTrainable(Trainable):
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Load nothing: a repeated bundle skips what its journals have."""
-
-
-def _print_to(log: Path) -> None:
-    with log.open("ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-
-
-def _end_with_parent(parent: int) -> None:
-    """End this process when the raylet above it is gone: by themselves workers live on (measured with 2.60)."""
-    while os.getppid() == parent:
-        time.sleep(PARENT_SECONDS)
-    os._exit(1)

@@ -1,0 +1,98 @@
+"""Ranks as actors of Ray: in the placement group of the worker that is rank 0, kept as long as it lives."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from nnscan.launchers.ray_process import settle
+from nnscan.ranks.guest import join
+from nnscan.ranks.host import Host, host
+from nnscan.ranks.meeting import LOOPBACK, Meeting
+from nnscan.worker import follow
+
+
+def placement(request: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+    """Return what a bundle is given at once: a place for each of its processes, on one node or over several."""
+    return tune.PlacementGroupFactory(
+        [needs(request)] * request["processes"], strategy="STRICT_PACK" if request["nodes"] == 1 else "SPREAD"
+    )
+
+
+def needs(request: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a process of a trial needs."""
+    processes = request["processes"]
+    return {"CPU": request["cpus_per_trial"] // processes, "GPU": request["gpus_per_trial"] / processes}
+
+
+class Rank:
+    """A process that trains as rank 0 says."""
+
+    def __init__(self, folder: str, trains_networks: bool) -> None:
+        settle(Path(folder))
+        if trains_networks:
+            from nnscan.training.network import warm_up
+
+            warm_up()
+
+    def follow(self, meeting: dict[str, Any], rank: int, folder: str, code: str) -> None:
+        """Train until rank 0 says that this is the end."""
+        follow(Path(folder), Path(code), join(Meeting.of(meeting), rank))
+
+
+class RankActors:
+    """The ranks but 0 of one worker."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._config = config
+        self._start()
+
+    def host(self) -> Host:
+        """Return rank 0 of ranks that live: new ones where those before were lost."""
+        if self._host.lost:
+            self.end()
+            self._start()
+        return self._host
+
+    def end(self) -> None:
+        """End the ranks."""
+        self._host.close()
+        for actor in self._actors:
+            ray.kill(actor)
+
+    def _start(self) -> None:
+        size = self._config["processes"]
+        # Of several nodes, as the others know the one that this is.
+        spread = self._config["nodes"] > 1
+        address = ray.util.get_node_ip_address() if spread else LOOPBACK  # type: ignore[no-untyped-call]
+        self._host = host(size, address, gone=self._gone)
+        self._actors = [self._actor(rank) for rank in range(1, size)]
+        common = (self._config["folder"], self._config["code"])
+        meeting = self._host.meeting.plain()
+        self._following = [
+            actor.follow.remote(meeting, rank, *common) for rank, actor in enumerate(self._actors, start=1)
+        ]
+
+    def _actor(self, rank: int) -> Any:
+        group = ray.util.get_current_placement_group()
+        assert group is not None  # Tune has put this worker into one
+        place = needs(self._config)
+        options = {
+            "num_cpus": place["CPU"],
+            "num_gpus": place["GPU"],
+            "scheduling_strategy": PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank),
+        }
+        return ray.remote(Rank).options(**options).remote(self._config["folder"], self._config["trains_networks"])
+
+    def _gone(self) -> Collection[int]:
+        """Return the ranks whose process died, or that follow no more."""
+        with suppress(AttributeError):  # they are not started yet
+            ended, _ = ray.wait(self._following, num_returns=len(self._following), timeout=0)
+            return [rank for rank, following in enumerate(self._following, start=1) if following in ended]
+        return ()
