@@ -104,7 +104,8 @@ def _reason() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container may run under a number without a name
         user = f"user {os.getuid()}"
-    return f"`nnscan cancel` of {user} on {socket.gethostname()}, {time.strftime('%Y-%m-%d %H:%M:%S %z')}\n"
+    when = time.strftime("%Y-%m-%d %H:%M:%S %z")
+    return f"cancelled by {user} on {socket.gethostname()}, {when} (`nnscan cancel`)\n"
 
 
 def _cancel_some(folder: ScanFolder, families: Sequence[str], trials: Sequence[str]) -> Cancellation:

@@ -44,7 +44,7 @@ def test_the_whole_scan_is_stopped_and_its_jobs_are_ended_in_one_call(
     assert done == Cancellation(jobs=("100",), bundles=3)
     assert done.everything
     assert told == [["scancel", "--quiet", "100"]]
-    assert submitted.stop.read_text().startswith(f"`nnscan cancel` of {getpass.getuser()} on {socket.gethostname()}, 2")
+    assert submitted.stop.read_text().startswith(f"cancelled by {getpass.getuser()} on {socket.gethostname()}, 2")
 
 
 def test_jobs_of_all_launches_are_ended(

@@ -6,6 +6,7 @@ Both go to stderr, so that stdout holds results alone. What they say is made by 
 from __future__ import annotations
 
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -141,6 +142,7 @@ def _drawn(console: Console, waiting: str, below: Lines) -> Iterator[Show]:
     from rich.spinner import Spinner
 
     seen: list[tuple[Progress, float]] = []
+    ran = threading.Event()
     spinner = Spinner("dots", waiting)
 
     def picture() -> RenderableType:
@@ -148,26 +150,34 @@ def _drawn(console: Console, waiting: str, below: Lines) -> Iterator[Show]:
             return spinner
         progress, when = seen[-1]
         told = [line for text in below() for line in textwrap.wrap(text, console.width, subsequent_indent="  ")]
-        return drawing(progress, console.height, since=time.monotonic() - when, below=told)
+        starting = not told and not ran.is_set()
+        return drawing(progress, console.height, since=time.monotonic() - when, below=told, starting=starting)
 
     def show(event: Progress | Decoding) -> None:
         if isinstance(event, Decoding):
             spinner.update(text=decoding(event))
         else:
             seen[:] = [(event, time.monotonic())]
+            if event.running:
+                ran.set()
 
     with Live(get_renderable=picture, console=console, refresh_per_second=DRAWINGS_A_SECOND):
         yield show
 
 
-def drawing(progress: Progress, height: int = 25, *, since: float = 0.0, below: Sequence[str] = ()) -> Group:
-    """Return what a terminal of `height` lines shows, `since` seconds after `progress` was taken."""
+def drawing(
+    progress: Progress, height: int = 25, *, since: float = 0.0, below: Sequence[str] = (), starting: bool = False
+) -> Group:
+    """Return what a terminal of `height` lines shows, `since` seconds after `progress` was taken.
+
+    Where no worker of a launch has begun yet, `starting`: Ray and torch take 5 to 15 s to load.
+    """
     from rich.console import Group
     from rich.text import Text
 
     most = max(1, height - LINES_BESIDE_FAMILIES - len(below))
     told = [Text(line, style="dim") for line in below]
-    return Group(_bar(progress), _states(progress, since, starting=not below), *told, _families(progress, most))
+    return Group(_bar(progress), _states(progress, since, starting=starting), *told, _families(progress, most))
 
 
 def _bar(progress: Progress) -> Table:
@@ -183,14 +193,14 @@ def _bar(progress: Progress) -> Table:
     return row
 
 
-def _states(progress: Progress, since: float, *, starting: bool = True) -> Table:
+def _states(progress: Progress, since: float, *, starting: bool) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     row = Table.grid(padding=(0, 1), expand=True)
     row.add_column(ratio=1)
     row.add_column(justify="right")
-    waiting = starting and progress.pending and not progress.running  # Ray and torch take 5 to 15 s to load
+    waiting = starting and progress.pending and not progress.running
     counts = Text("  ").join(
         Text("workers start" if waiting and state == "running" else f"{state} {number}", style=COLOURS[state])
         for state, number in states(progress)

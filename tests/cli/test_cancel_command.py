@@ -32,7 +32,7 @@ def test_a_scan_on_slurm(nnscan: Command, submitted: ScanFolder) -> None:
             AGAIN,
         ],
     )
-    assert "Stopped: `nnscan cancel` of " in nnscan("status", "s").stdout
+    assert "Stopped: cancelled by " in nnscan("status", "s").stdout
 
 
 def test_a_family_and_a_trial(nnscan: Command, submitted: ScanFolder) -> None:

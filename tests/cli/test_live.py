@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from io import StringIO
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -39,10 +40,10 @@ PROGRESS = Progress(
 OVER = replace(PROGRESS, completed=11, failed=1, running=0, pending=0, seconds_left=None)
 
 
-def drawn(progress: Progress, *, width: int = 80, height: int = 25, since: float = 0.0) -> list[str]:
-    """Return the lines that a terminal of that size shows."""
-    console = Console(file=StringIO(), width=width, height=height, force_terminal=True, color_system=None)
-    console.print(live.drawing(progress, height, since=since))
+def drawn(progress: Progress, *, height: int = 25, **options: Any) -> list[str]:
+    """Return the lines that a terminal of 80 columns shows."""
+    console = Console(file=StringIO(), width=80, height=height, force_terminal=True, color_system=None)
+    console.print(live.drawing(progress, height, **options))
     return console.file.getvalue().rstrip("\n").split("\n")  # type: ignore[attr-defined]
 
 
@@ -90,7 +91,10 @@ def test_nothing_is_left_at_the_end() -> None:
 
 
 def test_workers_that_have_yet_to_start_are_told() -> None:
-    assert drawn(replace(PROGRESS, running=0, pending=8))[1].startswith("done 3  workers start  pending 8  failed 1")
+    idle = replace(PROGRESS, running=0, pending=8)
+    assert drawn(idle, starting=True)[1].startswith("done 3  workers start  pending 8  failed 1")
+    assert drawn(idle)[1].startswith("done 3  running 0  pending 8  failed 1")
+    assert drawn(PROGRESS, starting=True)[1].startswith("done 3  running 2")
 
 
 def test_a_scan_without_trials_is_drawn() -> None:
@@ -120,19 +124,13 @@ def test_a_pipe_gets_lines_without_escapes(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_what_the_scheduler_says_stands_between_states_and_families() -> None:
-    console = Console(file=StringIO(), width=80, height=25, force_terminal=True, color_system=None)
-    starting = replace(PROGRESS, running=0, pending=8)
-    console.print(live.drawing(starting, 25, below=["Slurm: 2 bundles wait: [Resources] 2", "  more of it"]))
-    lines = console.file.getvalue().split("\n")  # type: ignore[attr-defined]
-    assert lines[1].startswith("done 3  running 0  pending 8")  # no worker starts while its job waits
+    lines = drawn(PROGRESS, below=["Slurm: 2 bundles wait: [Resources] 2", "  more of it"])
     assert [text.rstrip() for text in lines[2:4]] == ["Slurm: 2 bundles wait: [Resources] 2", "  more of it"]
     assert lines[4].startswith("MLP")
 
 
 def test_families_leave_room_for_what_the_scheduler_says() -> None:
-    console = Console(file=StringIO(), width=80, height=15, force_terminal=True, color_system=None)
-    console.print(live.drawing(replace(PROGRESS, families=(MLP,) * 40), 15, below=["a", "b", "c"]))
-    lines = console.file.getvalue().rstrip("\n").split("\n")  # type: ignore[attr-defined]
+    lines = drawn(replace(PROGRESS, families=(MLP,) * 40), height=15, below=["a", "b", "c"])
     assert lines[-1].strip() == "and 34 families more"
     assert len(lines) <= 15 - 3
 
