@@ -214,6 +214,7 @@ class Supervisor:
     def _step(self) -> tuple[list[str], Logs]:
         """Run a step, and do what its end asks for; return what srun said and its logs."""
         step = self._next_step()
+        self.folder.logs.mkdir(exist_ok=True)  # srun starts no process whose output has no folder
         logs = Logs.before([step.log(rank) for rank in range(self.launch.processes)])
         arguments = slurm_step.command(step, self.launch, self.further)
         said = slurm_step.run(arguments, self.launch.threads, self._look)
