@@ -14,6 +14,8 @@ from nnscan.launch_options import LaunchOptions, Submitted, SubmittedJob
 from nnscan.launchers import slurm_cluster, slurm_jobs
 from nnscan.launchers.slurm import SlurmLauncher, SlurmSubmission
 from nnscan.launchers.slurm_profile import filled, find_profile
+from nnscan.launchers.slurm_request import Request
+from nnscan.launchers.slurm_visible import check_visible
 from nnscan.results.folder import ScanFolder
 
 
@@ -24,11 +26,18 @@ def launcher(folder: ScanFolder, launch: Launch, options: LaunchOptions) -> Slur
 
 
 def checked(asked: SlurmLauncher, trials: int, seconds: float | None) -> SlurmLauncher:
-    """Return the launcher, knowing the cluster; ScanError where that cannot run what is asked."""
+    """Return the launcher, knowing the cluster.
+
+    Raises
+    ------
+    ScanError
+        Where the cluster cannot run what is asked, or its nodes do not see the scan folder.
+    """
     known = replace(asked, cluster=slurm_cluster.read(asked.profile))
     problems = list(known.problems(trials, seconds))
     if problems:
         raise ScanError("Slurm", problems)
+    check_visible(ScanFolder(known.folder), Request(known.launch, known.profile))
     return known
 
 

@@ -154,7 +154,7 @@ class SlurmLauncher:
         before = slurm_jobs.read(folder, name) or Jobs(
             profile=self.profile.model_dump(), arrays=(), submitted=time.time()
         )
-        slurm_jobs.write(folder, name, replace(before, retrain_job=number))
+        slurm_jobs.write(folder, name, replace(before, retrain_job=number, submitted=time.time()))
         slurm_queue.forget(folder)
         return number
 
@@ -211,7 +211,7 @@ def parameters(request: Request, plan: ArrayPlan, after: Sequence[str]) -> dict[
         "cpus_per_task": request.cpus_per_process,
         "signal_delay_s": profile.signal_seconds,
         "array_parallelism": plan.at_once,
-        "setup": [*profile.setup, _import_path(launch.code)],
+        "setup": [*profile.setup, _import_path(launch.import_path or (launch.code,))],
         "stderr_to_stdout": True,
         "use_srun": False,
         "wckey": None,  # submitit's own would be refused where keys are enforced
@@ -223,8 +223,8 @@ def _reservation(profile: Profile) -> dict[str, str]:
     return {"reservation": profile.reservation} if profile.reservation else {}
 
 
-def _import_path(code: str) -> str:
-    return f"export PYTHONPATH={shlex.quote(code)}${{PYTHONPATH:+:$PYTHONPATH}}"
+def _import_path(folders: Sequence[str]) -> str:
+    return f"export PYTHONPATH={shlex.quote(':'.join(folders))}${{PYTHONPATH:+:$PYTHONPATH}}"
 
 
 # ------------------------------------------------------------------------------------------------ following
