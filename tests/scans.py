@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ optimizer.name = "sgd"
 """8 trials that differ in width: MLPs of 4, 8 (in both families) and 16 units, two folds."""
 
 OF_TIME = {"seconds", "started", "ended", "epoch_seconds", "examples_per_second"}
-OF_PLACE = {"host", "device", "bundle", "writer", "launch", "attempt"}
+OF_PLACE = {"host", "pid", "device", "bundle", "writer", "launch", "attempt"}
 
 
 def function_scan(name: str, rates: list[float], *, folds: int = 2, epochs: int = 2, **arguments: Any) -> Scan:
@@ -87,11 +88,16 @@ def differences(one: ScanFolder, other: ScanFolder) -> list[str]:
 
 
 def _tables(folder: ScanFolder) -> tuple[dict[str, dict[str, Any]], ...]:
-    """Return the rows of trials/ and of epochs/ by their keys; two rows of one key are an error."""
+    """Return the rows of trials/ and of epochs/ by their keys; two rows of one key are an error.
+
+    Of the files in tracebacks the names alone: jobs of Slurm import a copy of the code.
+    """
     found = []
     for table, keys in ((store.read_trials(folder), ("trial",)), (store.read_epochs(folder), ("trial", "epoch"))):
         kept = [name for name in table.column_names if name not in OF_TIME | OF_PLACE]
         rows = {" ".join(str(row[key]) for key in keys): row for row in table.select(kept).to_pylist()}
+        for row in rows.values():
+            row.update({"traceback": re.sub(r'File ".*/', 'File "', row["traceback"])} if "traceback" in row else {})
         assert len(rows) == len(table)
         found.append(rows)
     return tuple(found)
