@@ -223,7 +223,8 @@ def _reservation(profile: Profile) -> dict[str, str]:
     return {"reservation": profile.reservation} if profile.reservation else {}
 
 
-def _import_path(folders: Sequence[str]) -> str:
+def _import_from(folders: Sequence[str]) -> str:
+    """Return a line of shell that puts folders before all others that Python imports from."""
     return f"export PYTHONPATH={shlex.quote(':'.join(folders))}${{PYTHONPATH:+:$PYTHONPATH}}"
 
 

@@ -161,11 +161,11 @@ def read(profile: Profile) -> Cluster:
     """
     if not present("sbatch"):
         raise _refused("there is no sbatch on the PATH. Launch on a login node of a Slurm cluster, or --cluster local.")
-    of_partition = [f"--partition={profile.partition}"] if profile.partition else []
+    whose = f"--partition={profile.partition}" if profile.partition else "--all"  # sinfo takes one of the two
     try:
         config = settings(run(["scontrol", "show", "config"]))
         partitions = run(["scontrol", "--oneliner", "--all", "show", "partition"])
-        nodes = run(["sinfo", "--noheader", "--all", "--exact", *of_partition, "-o", "%R|%D|%c|%m|%T|%G"])
+        nodes = run(["sinfo", "--noheader", "--exact", whose, "-o", "%R|%D|%c|%m|%T|%G"])
         queued = run(["squeue", "--noheader", "--all", "--states=all", "-o", "%U|%T|%K|%q|%a"])
     except SlurmError as error:
         raise _refused(f"Slurm does not answer ({error}). Nothing was submitted; try again when it does.") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,7 +41,7 @@ class Jobs:
     """Options of the profile they were asked with."""
     arrays: tuple[SubmittedArray, ...]
     submitted: float
-    """Unix seconds, taken before the first of them was submitted."""
+    """Unix seconds when Slurm took the last of them: an older answer of the queue says nothing of it."""
     uid: int = field(default_factory=os.getuid)
     """User whose jobs they are."""
     retrain_job: str = ""
@@ -104,7 +105,8 @@ def _array(entry: Mapping[str, Any]) -> SubmittedArray:
 def with_number(jobs: Jobs, place: int, number: str) -> Jobs:
     """Return `jobs` with the number that Slurm gave the array at `place`."""
     numbered = replace(jobs.arrays[place], job=number)
-    return replace(jobs, arrays=(*jobs.arrays[:place], numbered, *jobs.arrays[place + 1 :]))
+    arrays = (*jobs.arrays[:place], numbered, *jobs.arrays[place + 1 :])
+    return replace(jobs, arrays=arrays, submitted=time.time())
 
 
 def bundle_jobs(launch: str, jobs: Jobs) -> dict[str, str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nnscan.launchers.slurm_command import COMMAND_SECONDS, SlurmError, run
 from nnscan.results.folder import ScanFolder, write_atomically
@@ -121,7 +122,7 @@ def _query(folder: ScanFolder, uids: list[int], before: _Answer) -> _Answer:
         lines = tuple(line for line in run(command).splitlines() if _launch(line) in launches)
         answer = _Answer(started, started, "", lines)
     except SlurmError as error:
-        answer = _Answer(started, before.asked, str(error), before.lines)
+        answer = _Answer(time.time(), before.asked, str(error), before.lines)  # it may have taken 20 s to say nothing
     _write(folder, answer)
     return answer
 
@@ -139,11 +140,14 @@ def _wait(folder: ScanFolder) -> _Answer:
 
 def _read(folder: ScanFolder) -> _Answer:
     kept = _answers.get(folder.queue, _Answer())
-    with suppress(OSError, ValueError, TypeError):
-        content = json.loads(folder.queue.read_bytes())
-        found = _Answer(**{**content, "lines": tuple(content["lines"])})
-        return max(found, kept, key=lambda answer: answer.claimed)
+    with suppress(OSError, ValueError, TypeError, LookupError):
+        return max(kept, _plain(json.loads(folder.queue.read_bytes())), key=lambda answer: answer.claimed)
     return kept
+
+
+def _plain(content: Mapping[str, Any]) -> _Answer:
+    lines = tuple(map(str, content["lines"]))
+    return _Answer(float(content["claimed"]), float(content["asked"]), str(content["error"]), lines)
 
 
 def _write(folder: ScanFolder, answer: _Answer) -> None:

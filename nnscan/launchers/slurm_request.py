@@ -81,7 +81,7 @@ class Request:
     def memory_in_words(self) -> str:
         """What the memory of a node is made of."""
         each = f"{self.profile.memory_gb_per_process:g} GB"
-        return f"{counted(self.ranks, 'process', 'processes')} of {each} and {SUPERVISOR_MB} MB to supervise them"
+        return f"{counted(self.ranks, 'process', 'processes')} of {each} and {SUPERVISOR_MB} MB to supervise {'it' if self.ranks == 1 else 'them'}"
 
     def problems(self) -> Iterator[Problem]:
         """Yield what fits together on no cluster."""
