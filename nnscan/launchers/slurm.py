@@ -211,7 +211,7 @@ def parameters(request: Request, plan: ArrayPlan, after: Sequence[str]) -> dict[
         "cpus_per_task": request.cpus_per_process,
         "signal_delay_s": profile.signal_seconds,
         "array_parallelism": plan.at_once,
-        "setup": [*profile.setup, _import_path(launch.import_path or (launch.code,))],
+        "setup": [*profile.setup, _import_from(launch.import_path or (launch.code,))],
         "stderr_to_stdout": True,
         "use_srun": False,
         "wckey": None,  # submitit's own would be refused where keys are enforced

@@ -80,8 +80,9 @@ class Request:
     @property
     def memory_in_words(self) -> str:
         """What the memory of a node is made of."""
-        each = f"{self.profile.memory_gb_per_process:g} GB"
-        return f"{counted(self.ranks, 'process', 'processes')} of {each} and {SUPERVISOR_MB} MB to supervise {'it' if self.ranks == 1 else 'them'}"
+        memory = f"{self.profile.memory_gb_per_process:g} GB"
+        theirs = f"{SUPERVISOR_MB} MB to supervise {'it' if self.ranks == 1 else 'them'}"
+        return f"{counted(self.ranks, 'process', 'processes')} of {memory} and {theirs}"
 
     def problems(self) -> Iterator[Problem]:
         """Yield what fits together on no cluster."""
