@@ -31,7 +31,7 @@ from nnscan.scan import load
 
 TIME_PLACE_ATTEMPT = {
     *("attempt", "seconds", "started", "ended", "epoch_seconds", "examples_per_second"),
-    *("host", "device", "threads", "processes", "fused", "bundle", "writer", "launch"),
+    *("host", "pid", "device", "threads", "processes", "fused", "bundle", "writer", "launch"),
 }
 """Columns that a kill may change."""
 
