@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import lru_cache
 
+from nnscan import launch_folder
+from nnscan.results import store
 from nnscan.results.folder import ScanFolder
+from nnscan.results.journal import journals
 from nnscan.results.lock import held_by
 from nnscan.results.progress import Follower, Progress
+from nnscan.results.store import Running
 from nnscan.scheduled import Scheduled
+from nnscan.trial import Kind
 
 POLL_SECONDS = 0.25
 SETTLE_SECONDS = 3.0
@@ -50,6 +56,22 @@ def is_over(folder: ScanFolder, progress: Progress, scheduled: Scheduled) -> boo
     if scheduled.error:
         return progress.ended == progress.total and not progress.running
     return all(job.advice for job in scheduled.jobs)  # those that can never start are told, not waited for
+
+
+def retrainings(folder: ScanFolder) -> list[Running]:
+    """Return the winners that are being retrained now; nothing but the names of journals is read where none is."""
+    launches = {journal.bundle.rpartition("-")[0] for journal in journals(folder) if journal.cause is None}
+    if not any(_retrains(folder, launch) for launch in launches):
+        return []
+    return [one for one in store.running(folder) if one.kind == Kind.RETRAINING.value]
+
+
+@lru_cache(maxsize=128)
+def _retrains(folder: ScanFolder, launch: str) -> bool:
+    try:
+        return any(trial.kind is Kind.RETRAINING for trial in launch_folder.read_trials(folder, launch, 0, 1))
+    except OSError:  # of a launch that is being written, or whose folder was removed
+        return False
 
 
 def _is_settled(since: float, progress: Progress, scheduled: Scheduled) -> bool:

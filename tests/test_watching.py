@@ -6,14 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from scan_by_hand import GRID, write_bundle, write_scan
-from submitted_by_hand import running, submitted_scan, tell_queue, waiting
+from scan_by_hand import END, GRID, PLACE, start_of, write_bundle, write_scan
+from submitted_by_hand import LAUNCH, running, submitted_scan, tell_queue, trials, waiting
 
-from nnscan import watching
+from nnscan import launch_folder, watching
+from nnscan.launch_folder import Launch
 from nnscan.results.folder import ScanFolder
+from nnscan.results.journal import Writer
 from nnscan.results.lock import hold
 from nnscan.results.progress import Follower, Progress
 from nnscan.scheduled import Scheduled, look
+from nnscan.trial import Kind
 
 ALL = [(point, fold, 0.5) for point in GRID for fold in range(3)]
 
@@ -128,3 +131,17 @@ def test_another_plan_is_followed_from_its_launch_on(tmp_path: Path) -> None:
 
     watching.watch(folder, show, Scheduled)
     assert (totals[0], totals[-1]) == (6, 18)
+
+
+def test_retrainings_are_found_among_all_that_runs(tmp_path: Path) -> None:
+    folder = submitted_scan(tmp_path / "s")
+    Writer(folder, f"{LAUNCH}-0", PLACE).start(start_of(GRID[1], 0))
+    assert watching.retrainings(folder) == []
+    retraining = replace(trials(("MLP", "B"))[0], key="f" * 32, kind=Kind.RETRAINING, epochs=20)
+    launch_folder.write(folder, Launch(name="later", scan="s", metric="m", code=".", data_root="."), [retraining])
+    writer = Writer(folder, "later-0", PLACE)
+    writer.start({**start_of(GRID[0], 0), "trial": "f" * 32, "kind": "retraining", "epochs": 20})
+    writer.epoch({"trial": "f" * 32, "epoch": 7, "metrics": {}})
+    assert [(one.trial, one.epoch, one.epochs) for one in watching.retrainings(folder)] == [("f" * 32, 7, 20)]
+    writer.end({"trial": "f" * 32, **END})
+    assert watching.retrainings(folder) == []

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from nnscan.cli.wording import clock, count
 
 if TYPE_CHECKING:
-    from nnscan.estimate import Estimate, FamilyEstimate
+    from nnscan.estimate import Estimate, FamilyEstimate, SlurmEstimate
 
+MOST_ARRAYS = 5
 MOST_VALUES = 8
 """Of an axis that are written out."""
 
@@ -21,6 +22,8 @@ def estimate_lines(estimate: Estimate) -> Iterator[str]:
         yield from _family_lines(family)
     yield f"{count(estimate.configurations, 'configuration')}, {count(estimate.trials, 'trial')}: {_states(estimate)}"
     yield _work(estimate)
+    if estimate.slurm:
+        yield from slurm_lines(estimate.slurm)
     yield f"Data: {'found' if estimate.data_found else estimate.data_message}"
 
 
@@ -39,9 +42,11 @@ def _value(value: Any) -> str:
 
 def _states(estimate: Estimate) -> str:
     parts = [f"{estimate.done} done", f"{estimate.to_run} to run"]
+    if estimate.elsewhere:
+        parts.append(f"{estimate.elsewhere} in jobs of earlier launches")
     if estimate.failed:
         parts.append(f"{estimate.failed} failed (--retry-failed runs them again)")
-    later = estimate.trials - estimate.done - estimate.failed - estimate.to_run
+    later = estimate.trials - estimate.done - estimate.failed - estimate.to_run - estimate.elsewhere
     if later > 0:
         parts.append(f"{later} left for later")
     return ", ".join(parts)
@@ -54,3 +59,20 @@ def _work(estimate: Estimate) -> str:
     if estimate.seconds is None:
         return f"They run {at_once}. How long is known once a trial has finished."
     return f"They run {at_once}: about {clock(estimate.seconds)}, by what finished trials took."
+
+
+def slurm_lines(slurm: SlurmEstimate) -> Iterator[str]:
+    """Yield the arrays that would be submitted, the GPU-hours, and the script of the first."""
+    if slurm.note:
+        yield f"Planned without the cluster: {slurm.note}"
+    for array in slurm.arrays[:MOST_ARRAYS]:
+        trials = array.bundles[-1][1] - array.bundles[0][0]
+        after = f", when array {array.after + 1} has ended" if array.after >= 0 else ""
+        bundles = f"{count(len(array.bundles), 'bundle')} of {count(trials, 'trial')}, {array.at_once} at once"
+        yield f"sbatch: {bundles}, {clock(array.minutes * 60)} each{after}"
+    if len(slurm.arrays) > MOST_ARRAYS:
+        yield f"and {len(slurm.arrays) - MOST_ARRAYS} arrays more"
+    if slurm.gpus:
+        hours = "known once a trial has finished" if slurm.gpu_hours is None else f"about {slurm.gpu_hours:.1f}"
+        yield f"GPU-hours: {hours}"
+    yield from (f"    {line}".rstrip() for line in slurm.script.splitlines())

@@ -14,6 +14,7 @@ from nnscan.errors import StoreError
 
 if TYPE_CHECKING:
     from nnscan.results.folder import ScanFolder
+    from nnscan.results.store import Running
     from nnscan.scheduled import Scheduled, ScheduledJob
 
 MOST_NODES = 6
@@ -97,6 +98,13 @@ def _gave_up(scheduled: Scheduled) -> Iterator[str]:
         yield f"`nnscan logs {next(iter(scheduled.gave_up))}` has its words; `nnscan launch` runs what is left"
 
 
+def retraining_lines(retrainings: Sequence[Running]) -> Iterator[str]:
+    """Yield how far the retraining of each winner is."""
+    for one in retrainings:
+        epoch = 0 if one.epoch is None else one.epoch
+        yield f"Retraining {', '.join(one.families)}: {epoch} of {count(one.epochs, 'epoch')}, on {one.host}"
+
+
 def held_back_lines(folder: ScanFolder) -> Iterator[str]:
     """Yield what workers shall not start until the next launch: the whole scan, some families, some trials."""
     from nnscan.results.cancelled import read_cancelled
@@ -110,7 +118,7 @@ def held_back_lines(folder: ScanFolder) -> Iterator[str]:
 
 
 class Asked:
-    """What a scheduler holds of a scan, asked again and again by a thread of its own.
+    """What a scheduler holds of a scan, and what is retrained, looked at again and again by a thread of its own.
 
     A controller that is away takes nine seconds to say so: whoever draws does not wait for it.
     """
@@ -120,19 +128,25 @@ class Asked:
         self._ended = threading.Event()
         self.scheduled: Scheduled | None = None
         """None until the first answer."""
+        self._retrainings: Sequence[Running] = ()
 
     def lines(self) -> list[str]:
-        """Return what is to be said of the last answer."""
-        return list(scheduler_lines(self.scheduled)) if self.scheduled else []
+        """Return what is to be said of the last answers."""
+        said = scheduler_lines(self.scheduled) if self.scheduled else ()
+        return [*said, *retraining_lines(self._retrainings)]
 
     def run(self) -> None:
         """Ask until the end."""
-        from nnscan.scheduled import look
-
         while not self._ended.is_set():
             with suppress(StoreError):  # a file that is being replaced on a network file system
-                self.scheduled = look(self._folder)
+                self._look()
             self._ended.wait(ASK_SECONDS)
+
+    def _look(self) -> None:
+        from nnscan import scheduled, watching
+
+        self.scheduled = scheduled.look(self._folder)
+        self._retrainings = watching.retrainings(self._folder)
 
     def end(self) -> None:
         """Ask no more."""

@@ -28,15 +28,17 @@ def status(scan: ScanArgument = "", scan_dir: ScanDirectory = Path("scans")) -> 
     from nnscan.cli.arrow import do_without_pandas
 
     do_without_pandas()
-    from nnscan.cli.scheduler import held_back_lines, scheduler_lines
+    from nnscan.cli.scheduler import held_back_lines, retraining_lines, scheduler_lines
     from nnscan.results.progress import Follower
     from nnscan.scheduled import look
+    from nnscan.watching import retrainings
 
     folder = find_scan(scan, scan_dir)
     progress = Follower(folder).poll()
     typer.echo(f"{folder.path}: {progress.ended} of {progress.total} trials have a result")
-    lines = [*status_lines(progress), *scheduler_lines(look(folder)), *held_back_lines(folder)]
-    typer.echo("\n".join(lines))
+    typer.echo("\n".join(status_lines(progress)))  # at once: a controller that is away takes nine seconds to say so
+    for line in (*retraining_lines(retrainings(folder)), *held_back_lines(folder), *scheduler_lines(look(folder))):
+        typer.echo(line)
 
 
 def status_lines(progress: Progress) -> list[str]:

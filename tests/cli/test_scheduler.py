@@ -12,6 +12,7 @@ from nnscan.cli import scheduler
 from nnscan.launchers.slurm_queue import JobState
 from nnscan.results.cancelled import Cancelled, write_cancelled
 from nnscan.results.folder import ScanFolder
+from nnscan.results.store import Running
 from nnscan.scheduled import Scheduled, ScheduledJob
 
 
@@ -96,6 +97,18 @@ def test_what_workers_shall_not_start(tmp_path: Path) -> None:
     assert list(scheduler.held_back_lines(folder)) == [
         "Stopped: five failed",
         "Cancelled until the next launch: family CNN, 2 trials",
+    ]
+
+
+def test_the_retraining_of_each_winner_is_told() -> None:
+    one = Running(
+        **{"trial": "a", "configuration": "b", "families": ("CNN", "CNN2"), "kind": "retraining", "fold": 0},
+        **{"replicate": 0, "attempt": 1, "epoch": None, "epochs": 20, "started": 0.0, "metrics": {}},
+        **{"host": "nn1", "device": "cpu", "bundle": "l-0", "writer": "w"},
+    )
+    assert list(scheduler.retraining_lines([one, replace(one, families=("MLP",), epoch=3)])) == [
+        "Retraining CNN, CNN2: 0 of 20 epochs, on nn1",
+        "Retraining MLP: 3 of 20 epochs, on nn1",
     ]
 
 
