@@ -25,18 +25,27 @@ def launcher(folder: ScanFolder, launch: Launch, options: LaunchOptions) -> Slur
     return SlurmLauncher(folder.path, launch, profile, options.workers)
 
 
-def checked(asked: SlurmLauncher, trials: int, seconds: float | None) -> SlurmLauncher:
-    """Return the launcher, knowing the cluster.
+def knowing(launcher: SlurmLauncher) -> SlurmLauncher:
+    """Return the launcher, knowing what its cluster allows; ScanError where there is none, or it does not answer."""
+    return replace(launcher, cluster=slurm_cluster.read(launcher.profile))
+
+
+def refuse(launcher: SlurmLauncher, trials: int, seconds: float | None) -> None:
+    """Raise ScanError where the cluster would not run what is asked."""
+    if problems := list(launcher.problems(trials, seconds)):
+        raise ScanError("Slurm", problems)
+
+
+def checked(launcher: SlurmLauncher, trials: int, seconds: float | None) -> SlurmLauncher:
+    """Return the launcher, knowing its cluster.
 
     Raises
     ------
     ScanError
-        Where the cluster cannot run what is asked, or its nodes do not see the scan folder.
+        Where the cluster would not run what is asked, or its nodes do not see the scan folder.
     """
-    known = replace(asked, cluster=slurm_cluster.read(asked.profile))
-    problems = list(known.problems(trials, seconds))
-    if problems:
-        raise ScanError("Slurm", problems)
+    known = knowing(launcher)
+    refuse(known, trials, seconds)
     check_visible(ScanFolder(known.folder), Request(known.launch, known.profile))
     return known
 

@@ -68,8 +68,8 @@ def slurm_lines(slurm: SlurmEstimate) -> Iterator[str]:
     for array in slurm.arrays[:MOST_ARRAYS]:
         trials = array.bundles[-1][1] - array.bundles[0][0]
         after = f", when array {array.after + 1} has ended" if array.after >= 0 else ""
-        bundles = f"{count(len(array.bundles), 'bundle')} of {count(trials, 'trial')}, {array.at_once} at once"
-        yield f"sbatch: {bundles}, {clock(array.minutes * 60)} each{after}"
+        bundles = f"{count(len(array.bundles), 'bundle')} with {count(trials, 'trial')} in all"
+        yield f"sbatch: {bundles}; {array.at_once} at once, {clock(array.minutes * 60)} each{after}"
     if len(slurm.arrays) > MOST_ARRAYS:
         yield f"and {len(slurm.arrays) - MOST_ARRAYS} arrays more"
     if slurm.gpus:
