@@ -22,12 +22,13 @@ from nnscan.results.folder import ScanFolder
 from nnscan.results.journal import DETAILS, counted, journals, names_in, read_rows
 from nnscan.results.lock import held_by
 from nnscan.scheduled import Scheduled
+from nnscan.trial import Failure
 
 POLL_SECONDS = 0.5
 AT_ONCE_BYTES = 1 << 20
 SHOWN_NAMES = 5
 
-ROW = ("trial", "kind", "status", "error", "traceback", "host", "pid", "bundle", "ended")
+ROW = ("trial", "kind", "status", "failure", "error", "traceback", "host", "pid", "bundle", "ended")
 """Columns of trials/ that tell where a trial was trained, and what became of it."""
 
 
@@ -191,9 +192,19 @@ def _of_trial(folder: ScanFolder, subject: Subject, scheduled: Scheduled) -> Wor
         job=queued[1] if queued else "",
         running=running,
         row=row,
-        logs=_logs_of(folder, bundle, {(host, pid)}),
-        over=not running and not queued and (bool(row) or not _somebody(folder, scheduled)),
+        logs=_of_workers(folder, _logs_of(folder, bundle, {(host, pid)})),
+        over=not running and (_has_ended(row, queued) or not (queued or _somebody(folder, scheduled))),
     )
+
+
+def _of_workers(folder: ScanFolder, found: tuple[Log, ...]) -> tuple[Log, ...]:
+    """Return the logs of workers alone, where there are any: what a job printed before them is no word of a trial."""
+    return tuple(log for log in found if log.path.parent == folder.logs) or found
+
+
+def _has_ended(row: Mapping[str, Any], queued: tuple[str, str] | None) -> bool:
+    """Return whether a trial has a result that stays: not one of a worker that died, nor one that a job repeats."""
+    return bool(row) and row["failure"] != Failure.LOST.value and (queued is None or row["bundle"] == queued[0])
 
 
 def _of_bundle(folder: ScanFolder, subject: Subject, scheduled: Scheduled) -> Words:

@@ -160,6 +160,31 @@ def test_a_queued_trial_has_the_bundle_that_holds_it(submitted: ScanFolder) -> N
     assert (found.running, found.over) == (False, False)
 
 
+def test_a_trial_that_ended_is_over_although_its_bundle_goes_on(submitted: ScanFolder) -> None:
+    end(begin(submitted, BUNDLE, 2), 2)
+    found = words_of(submitted, KEYS[6])
+    assert (found.job, found.over) == ("100_1", True)
+    assert names(found) == [f"{LAUNCH}-6.0.log", f"{LAUNCH}-6.1.log"]  # not what the job printed before its workers
+
+
+@pytest.mark.parametrize(
+    ("bundle", "changes"),
+    [("old-0", {}), (BUNDLE, {"status": "failed", "failure": "lost"})],
+    ids=["launched again", "lost"],
+)
+def test_a_trial_that_a_job_is_to_repeat_is_not_over(
+    submitted: ScanFolder, bundle: str, changes: dict[str, str]
+) -> None:
+    end(begin(submitted, bundle, 2), 2, **changes)
+    assert not words_of(submitted, KEYS[6]).over
+
+
+def test_a_trial_whose_job_started_no_worker_has_what_the_job_printed(submitted: ScanFolder) -> None:
+    for path in submitted.logs.glob(f"{BUNDLE}.*"):
+        path.unlink()
+    assert names(words_of(submitted, KEYS[6])) == ["100_1_0_log.out"]
+
+
 def test_a_trial_that_nobody_is_going_to_train_is_over(local: ScanFolder) -> None:
     found = words_of(local, KEYS[5])
     assert (found.logs, found.bundle, found.over) == ((), "", True)
