@@ -254,24 +254,28 @@ class SlurmSubmission:
         """
         left = {bundle.name: bundle for array in self.jobs.arrays for bundle in _bundles(self.launch, array)}
         gone: dict[str, str] = {}
-        asked = 0.0
+        asked, ask_at = 0.0, time.monotonic()
         while left:
-            ended = slurm_jobs.ended_bundles(self.folder, self.launch)
-            yield from [BundleOutcome(left.pop(name), error) for name, error in ended.items() if name in left]
-            queue = slurm_jobs.ask_queue(self.folder) if left else Queue()
-            if queue.asked > asked and not queue.error:
-                asked, before = queue.asked, gone
-                gone = self._gone(queue)
-                yield from [BundleOutcome(left.pop(name), gone[name]) for name in left.keys() & gone & before.keys()]
+            for name in slurm_jobs.ended_names(self.folder, self.launch) & left.keys():
+                yield self._outcome(left.pop(name))
+            if left and time.monotonic() >= ask_at:
+                ask_at, queue = time.monotonic() + slurm_queue.POLL_SECONDS, slurm_jobs.ask_queue(self.folder)
+                if queue.asked > asked and not queue.error:
+                    asked, before, gone = queue.asked, gone, self._gone(queue)
+                    for name in left.keys() & gone.keys() & before.keys():
+                        yield BundleOutcome(left.pop(name), gone[name])
             if left:
                 time.sleep(FOLDER_SECONDS)
 
+    def _outcome(self, bundle: Bundle) -> BundleOutcome:
+        return BundleOutcome(bundle, slurm_jobs.end_of(self.folder, self.launch, bundle.start))
+
     def _gone(self, queue: Queue) -> dict[str, str]:
         """Return why bundles without a word of their end are not in the queue, by their names."""
-        live = slurm_jobs.live_bundles(self.folder, self.launch, queue)
+        kept = slurm_jobs.live_bundles(self.folder, self.launch, queue)
+        kept |= slurm_jobs.ended_names(self.folder, self.launch)
         jobs = slurm_jobs.bundle_jobs(self.launch, slurm_jobs.numbered(self.launch, self.jobs, queue))
-        ended = slurm_jobs.ended_bundles(self.folder, self.launch)
-        return {name: _why_gone(job, queue.state(job)) for name, job in jobs.items() if name not in live | ended.keys()}
+        return {name: _why_gone(job, queue.state(job)) for name, job in jobs.items() if name not in kept}
 
     def cancel(self) -> None:
         """Cancel all jobs, the retraining's included; the arguments of `cancel_jobs` are theirs."""

@@ -6,7 +6,9 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -120,20 +122,34 @@ def _places(launch: str, jobs: Jobs) -> Iterator[tuple[str, SubmittedArray, int]
             yield Bundle(launch, start, stop).name, array, index
 
 
+def ended_names(folder: ScanFolder, launch: str) -> set[str]:
+    """Return the names of the bundles of a launch that ended for good, whatever ended them; opens no file."""
+    return {Bundle(launch, start, 0).name for start in _ended(folder, launch)}
+
+
 def ended_bundles(folder: ScanFolder, launch: str) -> dict[str, str]:
     """Return what ended each bundle that ended for good, by its name: "" where its worker came to its end."""
-    ended = {}
-    for path in (folder.launches / launch / "bundles").glob("*.json"):
-        if path.stem.isdecimal():
-            ended[Bundle(launch, int(path.stem), 0).name] = _error(path)
-    return ended
+    return {Bundle(launch, start, 0).name: end_of(folder, launch, start) for start in _ended(folder, launch)}
 
 
+def end_of(folder: ScanFolder, launch: str, start: int) -> str:
+    """Return what ended the bundle that begins at trial `start`: "" where its worker came to its end."""
+    with suppress(OSError, ValueError, AttributeError):  # a network file system may show it before what is in it
+        return _error(folder.launches / launch / "bundles" / f"{start}.json")
+    return ""
+
+
+@lru_cache(maxsize=2**16)
 def _error(path: Path) -> str:
-    try:
-        return str(json.loads(path.read_bytes()).get("error", ""))
-    except (OSError, ValueError, AttributeError):
-        return ""  # it is being written; that it is there tells enough
+    return str(json.loads(path.read_bytes()).get("error", ""))  # written once, and never again
+
+
+def _ended(folder: ScanFolder, launch: str) -> Iterator[int]:
+    with suppress(FileNotFoundError), os.scandir(folder.launches / launch / "bundles") as entries:
+        for entry in entries:
+            start, dot, kind = entry.name.partition(".")
+            if start.isdecimal() and dot and kind == "json":
+                yield int(start)
 
 
 def numbered(launch: str, jobs: Jobs, queue: Queue) -> Jobs:
@@ -158,7 +174,7 @@ def live_bundles(folder: ScanFolder, launch: str, queue: Queue) -> set[str]:
     jobs = read(folder, launch)
     if jobs is None:
         return set()
-    ended = ended_bundles(folder, launch)
+    ended = ended_names(folder, launch)
     unknown = bool(queue.error) or queue.asked < jobs.submitted
     places = list(_places(launch, numbered(launch, jobs, queue)))
     return {
@@ -176,5 +192,5 @@ def ask_queue(folder: ScanFolder) -> Queue:
 
 
 def _unsettled(folder: ScanFolder, launch: str, jobs: Jobs) -> bool:
-    ended = ended_bundles(folder, launch)
+    ended = ended_names(folder, launch)
     return bool(jobs.retrain_job) or any(name not in ended for name, _, _ in _places(launch, jobs))
