@@ -112,7 +112,8 @@ def look(folder: ScanFolder) -> Scheduled:
     last = max(submissions)
     ended = slurm_jobs.ended_bundles(folder, last)
     found = scheduled(submissions, queue)
-    gone = () if queue.error else _gone(found, last, submissions[last], ended)
+    unknown = bool(queue.error) or folder.stop.exists()  # a scan that was stopped has bundles that never began
+    gone = () if unknown else _gone(found, last, submissions[last], ended)
     return replace(found, gave_up=_gave_up(folder, submissions), gone=gone)
 
 

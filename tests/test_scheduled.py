@@ -55,6 +55,8 @@ def test_a_bundle_that_is_in_no_queue_and_told_no_end_is_gone(
     tell_queue(monkeypatch, {"100_0": running(), "100_2": JobState("CANCELLED")})
     end_bundle(folder, 6)
     assert look(folder).gone == (f"{LAUNCH}-12",)
+    folder.stop.write_text("cancelled")
+    assert look(folder).gone == ()
 
 
 def test_bundles_that_gave_up_tell_why(folder: ScanFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,8 +40,9 @@ def this_command() -> str:
 def ending_lines(outcome: Outcome, again: str, noun: str = "trial") -> Iterator[str]:
     """Yield what became of the trials, where they lie, and what to type next."""
     progress = outcome.progress
-    did = f"after {clock(outcome.seconds)}" if outcome.launched else "already; nothing was left to do"
-    yield f"{_counts(progress, noun)} {did}. Results: {shortest(outcome.folder.path)}"
+    ran = outcome.launched or outcome.elsewhere
+    did = f"after {clock(outcome.seconds)}" if ran else "already; nothing was left to do"
+    yield f"{counts_text(progress, noun)} {did}. Results: {shortest(outcome.folder.path)}"
     if outcome.interrupted:
         yield f"Interrupted; what finished is kept. Go on with: {again}"
     elif outcome.error or outcome.stopped:
@@ -59,7 +60,7 @@ def going_on_lines(outcome: Outcome, noun: str = "trial") -> Iterator[str]:
             yield f"Submitted job {outcome.submitted.retrain_job}: retrains the winners when the others have ended"
     if outcome.elsewhere:
         yield f"{count(outcome.elsewhere, noun)} left to jobs of earlier launches"
-    yield f"{_counts(outcome.progress, noun)}. Results: {shortest(outcome.folder.path)}"
+    yield f"{counts_text(outcome.progress, noun)}. Results: {shortest(outcome.folder.path)}"
     yield from _left_failed(outcome)
     if outcome.submitted or outcome.elsewhere:
         yield "The jobs go on without this shell. What to type next:"
@@ -94,7 +95,8 @@ def _left_failed(outcome: Outcome) -> Iterator[str]:
         yield "Failed trials stay failed until a launch with --retry-failed; nnscan summarize lists their causes."
 
 
-def _counts(progress: Progress, noun: str) -> str:
+def counts_text(progress: Progress, noun: str = "trial") -> str:
+    """Return what became of trials of which none runs any more."""
     states = {
         "completed": progress.completed,
         "diverged": progress.diverged,

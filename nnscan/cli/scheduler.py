@@ -128,12 +128,12 @@ class Asked:
         self._ended = threading.Event()
         self.scheduled: Scheduled | None = None
         """None until the first answer."""
-        self._retrainings: Sequence[Running] = ()
+        self._beside: Sequence[str] = ()
 
     def lines(self) -> list[str]:
         """Return what is to be said of the last answers."""
         said = scheduler_lines(self.scheduled) if self.scheduled else ()
-        return [*said, *retraining_lines(self._retrainings)]
+        return [*self._beside, *said]
 
     def run(self) -> None:
         """Ask until the end."""
@@ -146,7 +146,7 @@ class Asked:
         from nnscan import scheduled, watching
 
         self.scheduled = scheduled.look(self._folder)
-        self._retrainings = watching.retrainings(self._folder)
+        self._beside = [*retraining_lines(watching.retrainings(self._folder)), *held_back_lines(self._folder)]
 
     def end(self) -> None:
         """Ask no more."""

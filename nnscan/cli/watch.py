@@ -47,13 +47,12 @@ def watch(scan: ScanArgument = "", scan_dir: ScanDirectory = Path("scans")) -> N
 
 def over_lines(folder: ScanFolder, progress: Progress, scheduled: Scheduled) -> Iterator[str]:
     """Yield how far a scan is of which nothing is left to run, and what to type next."""
-    from nnscan.cli.live import states
+    from nnscan.cli.outcome import counts_text
     from nnscan.cli.scheduler import held_back_lines, scheduler_lines
 
-    counts = ", ".join(f"{number} {state}" for state, number in states(progress) if number)
-    yield f"{folder.path}: {counts} of {progress.total} trials; nothing is left to run"
-    yield from scheduler_lines(scheduled)
+    yield f"{counts_text(progress)}; nothing of {folder.path} runs or is to start"
     yield from held_back_lines(folder)
+    yield from scheduler_lines(scheduled)
     if progress.ended < progress.total:
         yield f"Go on with: {launch_on(folder)}"
     else:

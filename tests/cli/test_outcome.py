@@ -30,6 +30,11 @@ def test_counts_time_and_place() -> None:
     assert ending()[0] == "12 trials: 11 completed, 1 failed after 0:01:01. Results: scans/a"
 
 
+def test_a_launch_that_waited_for_jobs_of_earlier_ones_ran() -> None:
+    assert ending(launched=0, elsewhere=3)[0].endswith("after 0:01:01. Results: scans/a")
+    assert "nothing was left to do" in ending(launched=0)[0]
+
+
 def test_an_interruption_says_how_to_go_on() -> None:
     said = ending(interrupted=True, progress=PROGRESS)
     assert said[0].startswith("12 trials: 3 completed, 1 failed, 8 pending after")

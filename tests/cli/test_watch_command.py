@@ -22,7 +22,7 @@ def test_a_scan_that_is_over_is_told_with_what_to_type_next(nnscan: Command, lau
     result = nnscan("watch", "small")
     assert (result.exit_code, result.stdout) == (
         0,
-        "scans/small: 2 done of 2 trials; nothing is left to run\nLeaderboards: nnscan summarize small\n",
+        "2 trials: 2 completed; nothing of scans/small runs or is to start\nLeaderboards: nnscan summarize small\n",
     )
     assert "2 done, 0 running, 0 pending of 2 trials" in result.stderr
 
@@ -34,7 +34,7 @@ def test_what_is_left_is_told_with_the_scheduler_and_how_to_go_on(
     write_bundle(folder, "l-0", ALL[:4])
     tell_queue(monkeypatch, {"100_1": waiting("PartitionTimeLimit"), "100_2": waiting("PartitionTimeLimit")})
     lines = nnscan("watch").stdout.splitlines()
-    assert lines[0] == "scans/s: 4 done, 14 pending of 18 trials; nothing is left to run"
+    assert lines[0] == "18 trials: 4 completed, 14 pending; nothing of scans/s runs or is to start"
     assert lines[1].startswith("Slurm: 2 bundles can never start (PartitionTimeLimit)")
     assert lines[2].startswith("Slurm: 1 bundle is not in the queue")
     assert lines[-1] == "Go on with: nnscan launch scans/s/scan.toml --cluster slurm --profile cpu"
