@@ -6,6 +6,7 @@ far they are reads the journals and asks the queue.
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 import time
@@ -21,7 +22,7 @@ from nnscan.launchers import BundleOutcome, slurm_jobs, slurm_limits, slurm_plan
 from nnscan.launchers.slurm_cluster import Cluster
 from nnscan.launchers.slurm_command import SlurmError, clean_environment, run
 from nnscan.launchers.slurm_jobs import Jobs, SubmittedArray
-from nnscan.launchers.slurm_plan import MOST_AT_ONCE, ArrayPlan, Space
+from nnscan.launchers.slurm_plan import MOST_AT_ONCE, WORTH_SECONDS, ArrayPlan, Space
 from nnscan.launchers.slurm_profile import Profile
 from nnscan.launchers.slurm_queue import JobState, Queue
 from nnscan.launchers.slurm_request import Request
@@ -85,7 +86,7 @@ class SlurmLauncher:
         """
         left = [limit.left for limit in slurm_limits.limits(self.profile, self.cluster)]
         space = Space(
-            at_once=self.workers or self.profile.bundles_at_once or self._room(),
+            at_once=self.workers or self.profile.bundles_at_once or self._room(seconds),
             minutes=self.profile.minutes,
             array_size=self.cluster.array_size,
             jobs=min(left) - self.further_jobs if left else None,
@@ -93,11 +94,12 @@ class SlurmLauncher:
         )
         return slurm_plan.plan(trials, seconds, space)
 
-    def _room(self) -> int:
-        """Return how many bundles the cluster lets run at once."""
-        room = slurm_limits.room(Request(self.launch, self.profile), self.cluster)
-        running = slurm_limits.running_at_most(self.profile, self.cluster)
-        return min(room, MOST_AT_ONCE, running or MOST_AT_ONCE)
+    def _room(self, seconds: float | None) -> int:
+        """Return how many bundles the cluster lets run at once, no more than the work is worth."""
+        request = Request(self.launch, self.profile)
+        running = slurm_limits.running_at_most(request, self.cluster) or MOST_AT_ONCE
+        worth = MOST_AT_ONCE if seconds is None else math.ceil(seconds / WORTH_SECONDS)
+        return max(1, min(slurm_limits.room(request, self.cluster), MOST_AT_ONCE, running, worth))
 
     def submit(self, bundles: Bundles, seconds: float | None = None) -> SlurmSubmission:
         """Submit the trials of `bundles`; how they are cut, `plan` decides.
@@ -290,8 +292,8 @@ def _bundles(launch: str, array: SubmittedArray) -> list[Bundle]:
 def _why_gone(job: str, state: JobState) -> str:
     if not job:
         return "it was never submitted: the launch ended before. Launch again."
-    told = f"ended as {state.state}" if state.state else "is no longer in the queue"
-    return f"job {job} {told} before its trials did. What had finished is kept; launch again for the rest."
+    told = f" ({state.state})" if state.state else ""
+    return f"job {job} left the queue{told} before its trials had ended. What had is kept; launch again for the rest."
 
 
 def cancel_jobs(numbers: Sequence[str], *, seconds: float = CANCEL_SECONDS) -> None:

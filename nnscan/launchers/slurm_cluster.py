@@ -6,7 +6,7 @@ import os
 import pwd
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nnscan.errors import Problem, ScanError
 from nnscan.launchers.slurm_command import SlurmError, present, run
@@ -20,7 +20,10 @@ ACCOUNTING_SECONDS = 10.0
 """For the database, which may be away: what it would have said is left to sbatch then."""
 
 _OF_ASSOCIATION = "account,partition,defaultqos,maxwall,maxsubmitjobs,maxjobs,qos"
-_OF_QOS = "name,flags,maxwall,maxsubmitpu,maxsubmitpa,grpsubmit,maxjobspu,grpjobs"
+_OF_QOS = "name,flags,maxwall,maxsubmitpu,maxsubmitpa,grpsubmit,maxjobspu,grpjobs,maxtresperjob,maxtresperuser,grptres"
+
+_RESOURCE = re.compile(r"([\w/:.-]+)=(\d+(?:\.\d+)?)([KMGTP]?)")
+_MEGABYTES = {"K": 2**-10, "": 1, "M": 1, "G": 2**10, "T": 2**20, "P": 2**30}
 
 _GRES = re.compile(r"(?:^|,)(gpu|shard)(?::([^:,(]+))?:(\d+)")
 _USABLE = re.compile(r"(allocated|completing|idle|mixed|planned|reserved)")
@@ -93,6 +96,11 @@ class Qos:
     running: int | None = None
     """Jobs of a user that run at once."""
     running_of_all: int | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+    """Most that a job may have: "cpu", "node", "mem" in MB, "gres/gpu"; what is not there has no limit."""
+    resources_of_user: Mapping[str, float] = field(default_factory=dict)
+    """Most that all running jobs of a user may have."""
+    resources_of_all: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,7 +311,7 @@ def _association(line: str) -> Association:
 
 
 def _qos(line: str) -> Qos:
-    name, flags, wall, submitted, of_account, of_all, running, running_of_all = _cells(line, 8)
+    name, flags, wall, submitted, of_account, of_all, running, running_of_all, *resources = _cells(line, 11)
     return Qos(
         name=name,
         flags=flags,
@@ -313,7 +321,16 @@ def _qos(line: str) -> Qos:
         submitted_of_all=_limit(of_all),
         running=_limit(running),
         running_of_all=_limit(running_of_all),
+        resources=_resources(resources[0]),
+        resources_of_user=_resources(resources[1]),
+        resources_of_all=_resources(resources[2]),
     )
+
+
+def _resources(text: str) -> dict[str, float]:
+    """Return resources such as "cpu=64,mem=1.5T,gres/gpu=4" as numbers, memory in MB."""
+    found = (_RESOURCE.fullmatch(word) for word in text.split(","))
+    return {one[1]: float(one[2]) * _MEGABYTES[one[3]] for one in found if one}
 
 
 def _cells(line: str, number: int) -> list[str]:

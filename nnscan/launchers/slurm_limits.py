@@ -120,14 +120,42 @@ def _count(jobs: Iterable[QueuedJob]) -> int:
     return sum(job.number for job in jobs)
 
 
-def running_at_most(profile: Profile, cluster: Cluster) -> int | None:
-    """Return how many jobs of a profile run at once at most; None: as many as there is room for."""
+def running_at_most(request: Request, cluster: Cluster) -> int | None:
+    """Return how many jobs of a user run at once at most by the limits; None: as many as there is room for."""
     if cluster.accounting is None or not cluster.accounting.limits_enforced:
         return None
+    profile, needs = request.profile, request.total
     qos = qos_of(profile, cluster)
-    of_user = _first([*qos, *associations_of(profile, cluster)], "running")
-    of_all = _first(qos, "running_of_all")
-    return min((found[1] for found in (of_user, of_all) if found and found[1]), default=None)
+    found = [_first([*qos, *associations_of(profile, cluster)], "running"), _first(qos, "running_of_all")]
+    jobs = [limit for one in found if one for limit in one[1:] if limit]
+    shared = (one for one in _resource_limits(qos) if one.kind != PER_JOB)
+    jobs += [int(one.most // needs[one.resource]) for one in shared if needs.get(one.resource)]
+    return min((number for number in jobs if number), default=None)
+
+
+PER_JOB = "MaxTRESPerJob"
+
+
+@dataclass(frozen=True)
+class ResourceLimit:
+    """A limit of a QOS on what jobs have together."""
+
+    kind: str
+    """Slurm's name of it: of a job, of all jobs of a user, of all jobs."""
+    qos: str
+    resource: str
+    most: float
+
+
+def _resource_limits(qos: Sequence[Qos]) -> list[ResourceLimit]:
+    """Return the limits on resources that hold, of each kind and resource that of the first QOS that sets it."""
+    found: dict[tuple[str, str], ResourceLimit] = {}
+    for one in qos:
+        kinds = {PER_JOB: one.resources, "MaxTRESPerUser": one.resources_of_user, "GrpTRES": one.resources_of_all}
+        for kind, most_of in kinds.items():
+            for resource, most in most_of.items():
+                found.setdefault((kind, resource), ResourceLimit(kind, one.name, resource, most))
+    return list(found.values())
 
 
 def room(request: Request, cluster: Cluster) -> int:
@@ -162,6 +190,7 @@ def problems(request: Request, cluster: Cluster) -> Iterator[Problem]:
     yield from _name_problems(request.profile, cluster)
     found = [list(_partition_problems(request, one, cluster)) for one in partitions_of(request.profile, cluster)]
     yield from min(found, key=len, default=[])  # of several partitions one will do
+    yield from _resource_problems(request, cluster)
     yield from _full(request.profile, cluster)
 
 
@@ -279,6 +308,24 @@ def _offer(partition: Partition) -> str:
         f"{nodes.number} x ({counted(nodes.cpus, 'CPU')}, {nodes.memory_mb} MB, {counted(nodes.gpus_of(''), 'GPU')})"
         for nodes in partition.nodes
     )
+
+
+_OPTIONS = {
+    "cpu": "resources.cpus_per_trial",
+    "node": "resources.nodes_per_trial",
+    "mem": "profile.memory_gb_per_process",
+    "gres/gpu": "resources.gpus_per_trial",
+}
+"""What to change, by Slurm's name of a resource."""
+
+
+def _resource_problems(request: Request, cluster: Cluster) -> Iterator[Problem]:
+    for limit in _resource_limits(qos_of(request.profile, cluster)):
+        asked = request.total.get(limit.resource, 0)
+        if asked > limit.most:
+            message = f"a trial needs {limit.resource}={asked:g}; {limit.kind} of the QOS {limit.qos} is"
+            option = _OPTIONS[limit.resource]
+            yield Problem(option, f"{message} {limit.most:g}: Slurm would let the jobs wait for ever. Take less.")
 
 
 def _full(profile: Profile, cluster: Cluster) -> Iterator[Problem]:

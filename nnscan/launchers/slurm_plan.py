@@ -16,6 +16,9 @@ ROUNDS = 3
 ROUND_SECONDS = 600.0
 """A shorter bundle is not worth its start of some seconds and its time in the queue."""
 
+WORTH_SECONDS = 30.0
+"""Of work that a bundle is started for, where the user does not say how many: its start takes ten."""
+
 MOST_AT_ONCE = 256
 """Bundles that run at the same time unless the user says more: other people use the cluster, too."""
 

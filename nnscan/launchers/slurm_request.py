@@ -71,6 +71,12 @@ class Request:
         return 0 < self.launch.gpus_per_trial < 1
 
     @property
+    def total(self) -> dict[str, float]:
+        """What a job has on all its nodes, by Slurm's names: CPUs, nodes, memory in MB, GPUs."""
+        each = {"cpu": self.cpus, "node": 1, "mem": self.memory_mb, "gres/gpu": self.gpus}
+        return {name: number * self.nodes for name, number in each.items()}
+
+    @property
     def in_words(self) -> str:
         """What it asks of a node."""
         memory = f", {self.memory_mb} MB" if self.memory_mb else ""

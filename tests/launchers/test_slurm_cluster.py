@@ -102,7 +102,7 @@ def test_accounts_and_qos_are_read() -> None:
     read = read_accounting(
         "phys||normal|1-00:00:00|100|10|normal,long\nchem|gpu||||||\n",
         "phys\n",
-        "normal|||||||\ntiny|DenyOnLimit,OverPartQOS|00:30:00|5|8|9|2|3\n",
+        "normal|||||||\ntiny|DenyOnLimit,OverPartQOS|00:30:00|5|8|9|2|3|cpu=64,mem=1.5G,gres/gpu=4|node=2|\n",
         "associations,limits,safe",
     )
     phys = Association(
@@ -117,6 +117,8 @@ def test_accounts_and_qos_are_read() -> None:
         submitted_of_all=9,
         running=2,
         running_of_all=3,
+        resources={"cpu": 64, "mem": 1536, "gres/gpu": 4},
+        resources_of_user={"node": 2},
     )
     assert read.associations == (phys, Association(account="chem", partition="gpu"))
     assert read.qos == (Qos(name="normal"), tiny)

@@ -200,6 +200,11 @@ def test_workers_go_before_the_profile_and_the_profile_before_the_room(tmp_path:
         for one, workers in ((profile, 3), (profile, 0), (Profile(), 0))
     ]
     assert counts == [3, 7, 20]
+    little = [
+        sum(len(plan.bundles) for plan in SlurmLauncher(tmp_path, asked, one, workers, cluster).plan(100, 100.0))
+        for one, workers in ((profile, 3), (profile, 0), (Profile(), 0))
+    ]
+    assert little == [3, 7, 4]  # 30 s of work are worth the start of a bundle, unless the user says how many
 
 
 def test_a_job_that_follows_gets_its_place_under_a_limit(tmp_path: Path) -> None:
@@ -306,7 +311,7 @@ def test_what_ended_a_bundle_is_its_outcome_and_a_job_that_is_gone_is_told(
     outcomes = iter(submission)
     first = next(outcomes)
     assert first.bundle.start == 1
-    assert f"job {jobs[f'{asked.name}-1']} ended as CANCELLED" in first.error
+    assert f"job {jobs[f'{asked.name}-1']} left the queue" in first.error
     assert slurm_jobs.live_bundles(submission.folder, asked.name, slurm_jobs.ask_queue(submission.folder)) == {
         f"{asked.name}-0"
     }

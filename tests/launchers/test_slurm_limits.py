@@ -256,7 +256,7 @@ def test_limits_of_a_group_and_of_an_account_count_the_jobs_of_others() -> None:
 def test_limits_that_are_not_enforced_are_none() -> None:
     cluster = replace(CLUSTER, accounting=replace(ACCOUNTING, limits_enforced=False))
     assert [limit.name for limit in limits(Profile(qos="tiny"), cluster)] == ["MaxJobCount of the cluster"]
-    assert running_at_most(Profile(qos="tiny"), cluster) is None
+    assert running_at_most(request({"qos": "tiny"}), cluster) is None
 
 
 def test_a_full_queue_is_refused_by_the_name_of_its_limit() -> None:
@@ -271,7 +271,36 @@ def test_a_full_queue_is_refused_by_the_name_of_its_limit() -> None:
 
 @pytest.mark.parametrize(("profile", "most"), [({"qos": "tiny"}, 2), ({}, 40), ({"account": "chem"}, None)])
 def test_how_many_run_at_most(profile: dict[str, Any], most: int | None) -> None:
-    assert running_at_most(Profile(**profile), CLUSTER) == most
+    assert running_at_most(request(profile), CLUSTER) == most
+
+
+def with_qos(**limits: dict[str, float]) -> Cluster:
+    accounting = replace(ACCOUNTING, qos=(Qos(name="normal", **limits),), associations=(Association(account="phys"),))
+    return replace(CLUSTER, accounting=accounting)
+
+
+def test_what_all_jobs_of_a_user_may_have_is_shared() -> None:
+    cluster = with_qos(resources_of_user={"cpu": 20, "gres/gpu": 2}, resources_of_all={"mem": 8000})
+    assert running_at_most(request(cpus_per_trial=3), cluster) == 6
+    assert running_at_most(request({"memory_gb_per_process": 3.0}, cpus_per_trial=3), cluster) == 2
+    assert running_at_most(request({"memory_gb_per_process": 0.0}), cluster) == 20
+    assert running_at_most(request(), with_qos(resources={"cpu": 1})) is None
+
+
+@pytest.mark.parametrize(
+    ("limits", "path"),
+    [
+        ({"resources": {"cpu": 7}}, "resources.cpus_per_trial"),
+        ({"resources_of_user": {"node": 1}}, "resources.nodes_per_trial"),
+        ({"resources_of_all": {"mem": 2000}}, "profile.memory_gb_per_process"),
+    ],
+)
+def test_a_trial_above_a_limit_of_its_qos_is_told(limits: dict[str, dict[str, float]], path: str) -> None:
+    asked = {"nodes": 2, "processes": 2, "cpus_per_trial": 8}
+    (problem,) = told({}, with_qos(**limits), **asked)
+    assert problem.startswith(f"{path}: a trial needs ")
+    assert "of the QOS normal is" in problem
+    assert told({}, with_qos(resources={"cpu": 8, "node": 2, "mem": 4000, "energy": 0}), **asked) == []
 
 
 @pytest.mark.parametrize(
