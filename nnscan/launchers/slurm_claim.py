@@ -35,6 +35,8 @@ class Claim:
     job: OwnJob
     stops: dict[str, Stop] = field(default_factory=dict)
     """By trial: what earlier lives met is taken over with the bundle."""
+    idle_lives: int = 0
+    """In a row: those whose time was over before they had brought any trial on."""
 
     def make(self) -> bool:
         """Take the bundle over from whoever had it; return False where a later life of the job has it."""
@@ -42,6 +44,7 @@ class Claim:
         if state["job"] == self.job.number and state["restart"] > self.job.restart:
             return False
         self.stops = {key: Stop(**stop) for key, stop in state["stops"].items()}
+        self.idle_lives = state["idle_lives"]
         self._write()
         return True
 
@@ -57,11 +60,18 @@ class Claim:
         self._write()
         return self.stops[trial].allocations
 
+    def idle(self, was_idle: bool) -> int:
+        """Take note that the time of this life is over; return how many lives in a row brought no trial on."""
+        self.idle_lives = self.idle_lives + 1 if was_idle else 0
+        self._write()
+        return self.idle_lives
+
     def end(self, error: str) -> None:
         """Say how the bundle ended for good: "" where every trial has a result."""
         path = self._home / f"{self.bundle.start}.json"
         with told(path):
             write_atomically(path, json.dumps({"error": error}).encode())
+            self._path.unlink(missing_ok=True)
 
     @property
     def _home(self) -> Path:
@@ -72,7 +82,7 @@ class Claim:
         return self._home / f"{self.bundle.start}.state"
 
     def _read(self) -> dict[str, Any]:
-        nobody = {"job": "", "restart": -1, "stops": {}}
+        nobody = {"job": "", "restart": -1, "stops": {}, "idle_lives": 0}
         try:
             return {**nobody, **json.loads(self._path.read_bytes())}
         except (FileNotFoundError, ValueError):
@@ -80,7 +90,8 @@ class Claim:
 
     def _write(self) -> None:
         stops = {trial: asdict(stop) for trial, stop in self.stops.items()}
-        state = {"job": self.job.number, "restart": self.job.restart, "stops": stops}
+        own = {"job": self.job.number, "restart": self.job.restart}
+        state = {**own, "stops": stops, "idle_lives": self.idle_lives}
         with told(self._path):
             self._home.mkdir(exist_ok=True)
             write_atomically(self._path, json.dumps(state).encode())

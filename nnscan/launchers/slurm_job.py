@@ -47,6 +47,9 @@ STARTS_IN_VAIN = 4
 ALLOCATIONS_IN_VAIN = 2
 """Whole allocations in a row that brought a trial no further, after which it is given up."""
 
+LIVES_IN_VAIN = 3
+"""Lives of the job in a row whose time was over before a trial began, after which the bundle is given up."""
+
 SIGNAL_SECONDS = 60
 """Of a job whose profile is not known."""
 
@@ -174,6 +177,8 @@ class Supervisor:
     """Steps in a row that brought no trial on."""
     asked: bool = False
     """Whether Slurm was asked to queue the job again while a step ran."""
+    began: tuple[object, ...] = ()
+    """What was known of the trials when this life began."""
 
     @classmethod
     def here(cls, claim: Claim, allocation: Allocation) -> Supervisor:
@@ -193,6 +198,7 @@ class Supervisor:
     def run(self) -> NoReturn:
         """Run step after step until there is no more to do: EndedError says why."""
         self._close(Cause.INTERRUPTED)  # what an earlier life of the job left open: its end was no trial's fault
+        self.began = self._known()
         while True:
             self._check()
             before = self._progress()
@@ -219,7 +225,7 @@ class Supervisor:
         arguments = slurm_step.command(step, self.launch, self.further)
         said = slurm_step.run(arguments, self.launch.threads, self._look)
         ending = take_ending(step)
-        if not self.claim.holds() or (ending is None and self.allocation.reason):
+        if not self.claim.holds() or (self.allocation.reason and not (ending and ending.error)):
             raise EndedError(None)
         if ending is None:
             self._close(Cause.LOST, cause_of_death(said, logs))
@@ -234,7 +240,7 @@ class Supervisor:
 
     def _look(self) -> None:
         """Queue the job again while a step runs, where that does not end in time by itself."""
-        if time.time() >= self.hours.killed - REQUEUE_SECONDS and not self.asked:
+        if time.time() >= self.hours.killed - REQUEUE_SECONDS and not self.asked and self.claim.holds():
             self.asked = True
             stopped = unfinished(self.folder, self.claim.bundle.name)
             self._note_stops([key for key, first in stopped if first and self.number == 1])
@@ -252,19 +258,22 @@ class Supervisor:
 
     def _go_on_later(self) -> NoReturn:
         """Have the job queued again, and wait for its end."""
-        if not self.asked:
+        if not self.asked and self.claim.holds():
             self._requeue()
         self._wait(END_SECONDS)
         raise EndedError(None)
 
     def _requeue(self) -> None:
-        say("its time is over: it goes on in its next life")
+        say("it goes on in the next life of the job")
+        if self._time_is_near() and self.claim.idle(self._known() == self.began) >= LIVES_IN_VAIN:
+            raise EndedError(
+                f"{LIVES_IN_VAIN} lives of the job, of {self.hours.seconds:.0f} s each, brought no trial on: their"
+                " time was over before one began. Give jobs more (time in the profile), then launch again."
+            )
         try:
             self.claim.job.requeue()
         except SlurmError as error:
-            raise EndedError(
-                f"the time of the job is over, and it is not queued again: {error}. Launch again."
-            ) from error
+            raise EndedError(f"the job's time is over, and it is not queued again: {error}. Launch again.") from error
 
     def _outlive(self) -> None:
         """Wait for the end of the job, whose ranks were told of it; return where it does not come."""
@@ -295,6 +304,13 @@ class Supervisor:
         done, lost = ended_in_bundle(self.folder, self.claim.bundle.name)
         return len(done), sum(lost.values())
 
+    def _known(self) -> tuple[object, ...]:
+        return (*self._progress(), dict(self.claim.stops))
+
+    def _time_is_near(self) -> bool:
+        """Return whether a signal may have come because of the time: else by hand, or as it suited the scheduler."""
+        return time.time() >= self.hours.ends - EARLY_SECONDS
+
     def _close(self, cause: Cause, death: Death | None = None) -> None:
         close_journals(self.folder, lambda name: name == self.claim.bundle.name, cause, death)
 
@@ -311,8 +327,8 @@ class Supervisor:
 
     def _note_stops(self, keys: Sequence[str]) -> None:
         """Take note of trials that the end of a whole allocation stopped; what gets nowhere so is given up."""
-        if time.time() < self.hours.ends - EARLY_SECONDS:
-            return  # the signal came by hand, or for another reason than the time
+        if not self._time_is_near():
+            return
         trials = {trial.key: trial for trial in self._left()}
         for key in trials.keys() & set(keys):
             count = self.claim.stopped(key, newest_steps(self.folder, key))

@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
 
         warm_up()
     if step.number == 0:
-        allocation.seconds = max(0.0, step.ends - time.time() - FIRST_SECONDS)
+        allocation.seconds = step.ends - time.time() - FIRST_SECONDS
     rank = int(os.environ.get("SLURM_PROCID", 0))
     return _follow(step, launch, allocation, rank) if rank else _lead(step, launch, allocation)
 

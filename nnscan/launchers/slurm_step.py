@@ -31,7 +31,7 @@ WORDS_BYTES = 16_384
 
 _OF_A_TASK = re.compile(r"\btasks? ([\d,-]+): (.+)$")
 _MEMORY = re.compile(r"memory limit|oom.?kill|out of memory", re.IGNORECASE)
-_OF_SLURM = re.compile(r"^(slurmstepd|srun)[^:]*: ")
+_OF_SLURM = re.compile(r"^(slurmstepd|srun)[^:]*: (error: )?")
 
 
 @dataclass(frozen=True)
