@@ -51,11 +51,12 @@ class InlineSubmission:
                 yield BundleOutcome(bundle)
 
     def _run(self, bundle: Bundle) -> None:
-        size = read(ScanFolder(self.launcher.folder), bundle.launch).processes
+        folder = ScanFolder(self.launcher.folder)
+        size = read(folder, bundle.launch).processes
         if size == 1:
             self._attempt(bundle, None)
         else:
-            until_the_end(lambda: self._attempt_together(bundle, size))
+            until_the_end(lambda: self._attempt_together(bundle, size), folder.logs)
 
     def _attempt_together(self, bundle: Bundle, size: int) -> None:
         with local_ranks(self.launcher.folder, self.launcher.code, bundle, size) as ranks:

@@ -36,7 +36,7 @@ class BundleTrainable(Trainable):
         folder, bundle = Path(self._config["folder"]), Bundle(**self._config["bundle"])
         wait_for(ScanFolder(folder), bundle.launch)
         try:
-            until_the_end(lambda: self._attempt(folder, bundle))
+            until_the_end(lambda: self._attempt(folder, bundle), ScanFolder(folder).logs)
         except NnscanError as error:
             return {"done": True, "error": str(error)}
         except Exception:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from nnscan.errors import LauncherError
 from nnscan.ranks import RanksLostError
@@ -11,10 +12,10 @@ STARTS_IN_VAIN = 4
 """Attempts in a row in which the ranks never came together, after which the launch gives up: they cannot start here."""
 
 
-def until_the_end(run: Callable[[], None]) -> None:
+def until_the_end(run: Callable[[], None], logs: Path) -> None:
     """Call `run`, which makes an attempt at a bundle, again whenever it loses ranks.
 
-    It ends: each loss is a row of a trial, which counts against its three tries.
+    It ends: each loss is a row of a trial, which counts against its three tries. What the ranks print lies in `logs`.
 
     Raises
     ------
@@ -28,4 +29,4 @@ def until_the_end(run: Callable[[], None]) -> None:
         except RanksLostError as error:
             in_vain = 0 if error.came else in_vain + 1
             last = str(error)
-    raise LauncherError(f"The processes of a trial do not come together: {last}.")
+    raise LauncherError(f"The processes of a trial do not come together: {last}. {logs} holds their words.")

@@ -100,7 +100,6 @@ class Host:
 
     def _order(self, bundle: Bundle, trial: str, attempt: int) -> None:
         """Say what to train, and wait until all are about to; where one is missing then, `group` tells."""
-        self._forget()
         self._number += 1
         self._attempt = attempt
         order = {"order": "train", "bundle": bundle.plain(), "trial": trial, "attempt": attempt, "group": self._groups}
@@ -111,6 +110,8 @@ class Host:
             if not missing or self._said() or missing & set(self._gone()):
                 break
         self._missing = missing
+        if not missing:
+            self._forget(self._number - 1)  # all have read it
 
     def _check_all_are_there(self) -> None:
         if dead := self._missing & set(self._gone()):
@@ -228,11 +229,12 @@ class Host:
             if not left:
                 return
 
-    def _forget(self) -> None:
-        """Forget the order before: a worker of a long scan gives many."""
-        if self._number >= 0:
-            for key in ("order", "verdict", "said", *(f"ready/{rank}" for rank in self.others)):
-                self._words.forget(self._key(*key.split("/")))
+    def _forget(self, number: int) -> None:
+        """Forget what was said at an order: a worker of a long scan gives many."""
+        ready = [f"ready/{number}/{rank}" for rank in self.others]
+        said = [f"said/{number}/{place}" for place in range(1, self.size + 1)]
+        for key in (f"order/{number}", f"verdict/{number}", f"throws/{number}", *ready, *said):
+            self._words.forget(key)
 
     def _key(self, word: str, *rest: Any) -> str:
         return "/".join(map(str, (word, self._number, *rest)))

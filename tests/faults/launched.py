@@ -67,8 +67,8 @@ training.arguments.rate = {[float(rate) for rate in range(rates)]}
     return scan
 
 
-def scan_of_networks(home: Path, *, epochs: int = 3) -> Path:
-    """Write a scan file of 8 small networks on the digits; a checkpoint an epoch."""
+def scan_of_networks(home: Path, *, epochs: int = 3, processes: int = 1) -> Path:
+    """Write a scan file of 8 small networks on the digits, each trained by `processes`; a checkpoint an epoch."""
     home.mkdir(exist_ok=True)
     scan = home / "scan.toml"
     scan.write_text(f"""
@@ -82,6 +82,7 @@ epochs = {epochs}
 batch_size = 256
 [resources]
 checkpoint_epochs = 1
+processes_per_trial = {processes}
 [[grid]]
 family = "MLP"
 model.name = "mlp"
@@ -236,7 +237,7 @@ class Launched:
         return found
 
     def find(self, kind: str) -> list[psutil.Process]:
-        """Return its processes of a kind: launch, driver, raylet, gcs_server, worker."""
+        """Return its processes of a kind: launch, driver, raylet, gcs_server, worker, rank."""
         return [process for process in self.processes() if self._kind(process) == kind]
 
     def _kind(self, process: psutil.Process) -> str:
@@ -244,6 +245,8 @@ class Launched:
             title = " ".join(process.cmdline())
             if process.pid == self.process.pid:
                 return "launch"
+            if title.startswith("ray::Rank") or title.endswith("-m nnscan.ranks"):
+                return "rank"
             if "Trainable" in title and title.startswith("ray::"):
                 return "worker"
             return "driver" if title.endswith("nnscan.launchers.ray_driver") else process.name()
