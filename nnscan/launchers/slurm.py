@@ -25,6 +25,7 @@ from nnscan.launchers.slurm_jobs import Jobs, SubmittedArray
 from nnscan.launchers.slurm_plan import MOST_AT_ONCE, WORTH_SECONDS, ArrayPlan, Space
 from nnscan.launchers.slurm_profile import Profile
 from nnscan.launchers.slurm_queue import JobState, Queue
+from nnscan.launchers.slurm_reasons import advice
 from nnscan.launchers.slurm_request import Request
 from nnscan.results.folder import ScanFolder
 
@@ -251,11 +252,12 @@ class SlurmSubmission:
     def __iter__(self) -> Iterator[BundleOutcome]:
         """Yield an outcome a bundle as they end: as the scan folder tells, else as the queue no longer knows them.
 
-        The scan folder is looked at twice a second, the queue asked at most once in ten. A bundle is gone when two
-        answers running say so: a file system may show the file that tells its end later than Slurm does.
+        The scan folder is looked at twice a second, the queue asked at most once in ten. A bundle is lost that is gone
+        from the queue, or can never start, when two answers running say so: a file system may show the file that tells
+        its end later than Slurm does, and some reasons pass.
         """
         left = {bundle.name: bundle for array in self.jobs.arrays for bundle in _bundles(self.launch, array)}
-        gone: dict[str, str] = {}
+        lost: dict[str, str] = {}
         asked, ask_at = 0.0, time.monotonic()
         while left:
             for name in slurm_jobs.ended_names(self.folder, self.launch) & left.keys():
@@ -263,21 +265,22 @@ class SlurmSubmission:
             if left and time.monotonic() >= ask_at:
                 ask_at, queue = time.monotonic() + slurm_queue.POLL_SECONDS, slurm_jobs.ask_queue(self.folder)
                 if queue.asked > asked and not queue.error:
-                    asked, before, gone = queue.asked, gone, self._gone(queue)
-                    for name in left.keys() & gone.keys() & before.keys():
-                        yield BundleOutcome(left.pop(name), gone[name])
+                    asked, before, lost = queue.asked, lost, self._lost(queue)
+                    for name in left.keys() & lost.keys() & before.keys():
+                        yield BundleOutcome(left.pop(name), lost[name])
             if left:
                 time.sleep(FOLDER_SECONDS)
 
     def _outcome(self, bundle: Bundle) -> BundleOutcome:
         return BundleOutcome(bundle, slurm_jobs.end_of(self.folder, self.launch, bundle.start))
 
-    def _gone(self, queue: Queue) -> dict[str, str]:
-        """Return why bundles without a word of their end are not in the queue, by their names."""
-        kept = slurm_jobs.live_bundles(self.folder, self.launch, queue)
-        kept |= slurm_jobs.ended_names(self.folder, self.launch)
+    def _lost(self, queue: Queue) -> dict[str, str]:
+        """Return why bundles will not run, or not to their end, by their names; not those that told of their end."""
         jobs = slurm_jobs.bundle_jobs(self.launch, slurm_jobs.numbered(self.launch, self.jobs, queue))
-        return {name: _why_gone(job, queue.state(job)) for name, job in jobs.items() if name not in kept}
+        live = slurm_jobs.live_bundles(self.folder, self.launch, queue)
+        told = slurm_jobs.ended_names(self.folder, self.launch)
+        why = {name: _why_lost(job, queue.state(job), name in live) for name, job in jobs.items() if name not in told}
+        return {name: words for name, words in why.items() if words}
 
     def cancel(self) -> None:
         """Cancel all jobs, the retraining's included; the arguments of `cancel_jobs` are theirs."""
@@ -289,7 +292,10 @@ def _bundles(launch: str, array: SubmittedArray) -> list[Bundle]:
     return [Bundle(launch, start, stop) for start, stop in array.bundles]
 
 
-def _why_gone(job: str, state: JobState) -> str:
+def _why_lost(job: str, state: JobState, live: bool) -> str:
+    if live:
+        remedy = advice(state.reason) if state.state == "PENDING" else ""
+        return f"job {job} cannot start ({state.reason}): {remedy}. `nnscan cancel` takes it back." if remedy else ""
     if not job:
         return "it was never submitted: the launch ended before. Launch again."
     told = f" ({state.state})" if state.state else ""

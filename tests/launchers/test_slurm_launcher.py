@@ -319,6 +319,22 @@ def test_what_ended_a_bundle_is_its_outcome_and_a_job_that_is_gone_is_told(
     assert [outcome.error for outcome in outcomes] == [""]
 
 
+def test_a_job_that_can_never_start_is_told_and_not_waited_for(
+    submitted: list[SlurmSubmission], tmp_path: Path, work: Any, quick: None
+) -> None:
+    """As Slurm takes it: nnscan itself refuses such a profile before."""
+    short = [one for one in slurm_cluster.read(Profile()).partitions if one.minutes < 1000]
+    if not short:
+        pytest.skip("this cluster has no partition with a limit of time")
+    asked = launch(tmp_path)
+    profile = Profile(**{**SMALL, "time": int(short[0].minutes) + 1}, partition=short[0].name)
+    launcher = SlurmLauncher(tmp_path, asked, profile, 1, work=work.tell)
+    submission = launcher.submit(Bundles(asked.name, 1, 1))
+    submitted.append(submission)
+    (outcome,) = submission
+    assert "cannot start (PartitionTimeLimit)" in outcome.error
+
+
 def test_what_a_worker_gave_up_for_is_the_outcome(tmp_path: Path, work: Any) -> None:
     asked = launch(tmp_path)
     bundles = tuple((start, start + 1) for start in (12, 13))
