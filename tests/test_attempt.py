@@ -13,11 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnscan import attempt
+from nnscan.allocation import AllocationEndedError, Reason
+from nnscan.attempt import CancelledError
 from nnscan.errors import DataError, StoreError
+from nnscan.failure import Thrown
 from nnscan.results.folder import ScanFolder
 from nnscan.results.journal import Writer
 from nnscan.training.place import TakenOverError
-from nnscan.trial import Kind, Status, Trial
+from nnscan.trial import Failure, Kind, Status, Trial
 
 KEY = "a" * 32
 
@@ -201,6 +204,46 @@ def test_what_is_no_fault_of_the_trial_leaves_it_unfinished(writer: Writer, erro
     assert rows(writer, "end") == []
     (interrupted,) = rows(writer, "interrupted")
     assert interrupted["trial"] == KEY
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (AllocationEndedError(Reason.TIME_LIMIT), "time limit"),
+        (AllocationEndedError(Reason.TERMINATED), "terminated"),
+        (CancelledError(), "cancelled"),
+        (TakenOverError(), ""),
+    ],
+    ids=repr,
+)
+def test_an_attempt_that_ends_on_purpose_says_why(writer: Writer, error: Exception, reason: str) -> None:
+    with pytest.raises(type(error)):
+        run(writer, Scripted(losses(0.5), error=error))
+    (interrupted,) = rows(writer, "interrupted")
+    assert interrupted["reason"] == reason
+    assert rows(writer, "end") == []
+
+
+def test_whoever_leads_an_attempt_is_asked_after_each_epoch_and_can_end_it(writer: Writer) -> None:
+    training = Scripted(losses(0.5, 0.25, 0.125))
+
+    def check() -> None:
+        if len(rows(writer, "epoch")) == 2:
+            raise CancelledError
+
+    with pytest.raises(CancelledError):
+        attempt.run(trial(), 1, writer, lambda: training, "val_loss", attempt.Lead(check=check))
+    assert len(rows(writer, "epoch")) == 2
+    assert training.asked == []  # checkpoints stay: another launch may go on
+
+
+def test_whoever_leads_an_attempt_says_what_it_failed_of(writer: Writer) -> None:
+    told = Thrown(Failure.LOST, "rank 1 of 2 died", "words", "")
+    lead = attempt.Lead(explain=lambda _: told)
+    ending = attempt.run(trial(), 1, writer, lambda: Scripted([], error=UserError()), "val_loss", lead)
+    assert ending == attempt.Ending(Status.FAILED, told)
+    (end,) = rows(writer, "end")
+    assert (end["failure"], end["error"], end["traceback"]) == ("lost", "rank 1 of 2 died", "words")
 
 
 @pytest.mark.parametrize("data", ["own.data:function", ""], ids=["own data", "own training"])

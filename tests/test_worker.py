@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ from functions import note
 from scans import TESTS, function_scan
 
 from nnscan import launch_folder, worker
+from nnscan.allocation import Allocation, AllocationEndedError, Reason
 from nnscan.bundles import Bundle
 from nnscan.errors import DataError
 from nnscan.failure import FAILURES_IN_A_ROW
 from nnscan.launch_folder import Launch
 from nnscan.plan import expand
 from nnscan.results import store
+from nnscan.results.cancelled import Cancelled, write_cancelled
 from nnscan.results.journal import Cause, Writer, journals
 from nnscan.scan import Scan, read
 from nnscan.trial import Trial
@@ -170,6 +173,81 @@ def test_a_worker_whose_journal_was_taken_away_ends_silently(tmp_path: Path, mon
     bench.run()
     assert notes(tmp_path) == ["0.5 0"]  # no second trial was begun
     assert bench.rows("status") == []  # and what the first wrote behind the row `closed` does not count
+
+
+def test_cancelled_trials_and_families_are_passed_over(tmp_path: Path) -> None:
+    bench = Bench(function_scan("learn", [0.5, 2.0], folder=str(tmp_path)), tmp_path)
+    write_cancelled(bench.folder, Cancelled(frozenset({"Other"}), frozenset({bench.trials[1].key})))
+    bench.run()
+    assert notes(tmp_path) == ["0.5 0", "2.0 0", "2.0 1"]
+    write_cancelled(bench.folder, Cancelled(frozenset({"Own"})))
+    (tmp_path / "other").mkdir()
+    other = Bench(function_scan("learn", [0.5]), tmp_path / "other")
+    write_cancelled(other.folder, Cancelled(frozenset({"Own"})))
+    other.run()
+    assert other.rows("status") == []
+
+
+def test_a_trial_that_is_cancelled_while_it_runs_ends_after_its_epoch_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(function_scan("learn", [0.5]), tmp_path)
+    first, second = bench.trials
+    told: list[tuple[str, str]] = []
+    monkeypatch.setattr(Writer, "interrupted", lambda _, trial, reason: told.append((trial, reason)))
+    cancel_at(bench, first, monkeypatch)
+    bench.run()
+    assert told == [(first.key, "cancelled")]
+    assert [trial for (trial,) in bench.rows("epochs_run")] == [2]
+    assert store.read_trials(bench.folder, ["trial"])["trial"].to_pylist() == [second.key]
+
+
+def cancel_at(bench: Bench, trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cancel `trial` when its first epoch is written."""
+    write_epoch = Writer.epoch
+
+    def cancelled_meanwhile(writer: Writer, row: Any) -> None:
+        write_epoch(writer, row)
+        if row["trial"] == trial.key:
+            write_cancelled(bench.folder, Cancelled(trials=frozenset({trial.key})))
+
+    monkeypatch.setattr(Writer, "epoch", cancelled_meanwhile)
+
+
+def test_a_worker_starts_no_trial_that_the_time_left_does_not_take(tmp_path: Path) -> None:
+    scan = function_scan("sleep", [0.5, 1.0], folder=str(tmp_path), seconds=0.1)
+    bench = Bench(scan, tmp_path)
+    # Of the first trial nothing is known; the second would take 0.1 s as the first did.
+    allocation = Allocation(ends=time.time() + 0.15, seconds=100.0)
+    with pytest.raises(AllocationEndedError, match="time limit"):
+        bench.run(allocation=allocation)
+    assert bench.rows("status") == [("completed",)]
+    assert journals(bench.folder) == []
+    bench.run(allocation=Allocation(ends=time.time() + 50, seconds=100.0))
+    assert bench.rows("status", "attempt") == [("completed", 1)] * 4
+
+
+def test_a_worker_knows_of_earlier_ones_how_long_a_trial_takes(tmp_path: Path) -> None:
+    bench = Bench(function_scan("learn", [0.5]), tmp_path)
+    with store.writing(bench.folder, "an-earlier-bundle", {}) as writer:
+        row = {"trial": "f" * 32, "attempt": 1}
+        writer.start({**row, "settings": bench.trials[0].settings, "families": ["Own"]})
+        writer.end({**row, "status": "completed", "metrics": {}, "seconds": 1000.0})
+    with pytest.raises(AllocationEndedError):
+        bench.run(allocation=Allocation(ends=time.time() + 100, seconds=2000.0))
+    assert bench.rows("status") == []
+    bench.run(allocation=Allocation(ends=time.time() + 100, seconds=500.0))  # it would not fit into any
+    assert bench.rows("status") == [("completed",)] * 2
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_worker_whose_allocation_was_ended_by_a_signal_starts_nothing(tmp_path: Path, reason: Reason) -> None:
+    bench = Bench(function_scan("learn", [0.5]), tmp_path)
+    allocation = Allocation()
+    allocation.end(reason)
+    with pytest.raises(AllocationEndedError, match=reason.value):
+        bench.run(allocation=allocation)
+    assert bench.rows("status") == []
 
 
 def test_a_dotted_path_that_imports_nothing_here_fails_its_trials(tmp_path: Path) -> None:

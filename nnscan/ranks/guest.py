@@ -75,7 +75,7 @@ class Guest:
                     self._calls.put(f"here/{number}/{self.rank}", True)
                     number += 1
                 if call == "leave":
-                    self.leave(0)  # rank 0 knows why, and tells it
+                    return self.leave(0)  # rank 0 knows why, and tells it
         except RuntimeError:
             if not self._ended.is_set():
                 self.leave(RANKS_LOST_STATUS)
