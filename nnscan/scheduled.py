@@ -11,35 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnscan.bundles import Bundle
+from nnscan.launchers.slurm_reasons import advice
 from nnscan.results.folder import ScanFolder
 
 if TYPE_CHECKING:
     from nnscan.launchers.slurm_jobs import Jobs
     from nnscan.launchers.slurm_queue import JobState, Queue
 
-ADVICE = {
-    "PartitionTimeLimit": "its walltime is above the limit of the partition: shorten `time` in the profile",
-    "PartitionNodeLimit": "the partition gives no job so many nodes: ask for fewer, or another partition",
-    "PartitionConfig": "the partition does not allow what it asks for: compare the profile with `sinfo`",
-    "BadConstraints": "no node has what it asks for: mend `constraint` and the resources in the profile",
-    "InvalidAccount": "the account may not use this cluster: mend `account` in the profile",
-    "InvalidQOS": "the account may not use this QOS: mend `qos` in the profile",
-    "DependencyNeverSatisfied": "a job that it waits for has failed",
-    "JobHeldAdmin": "it is held: `scontrol release` lets it go, where you may",
-    "JobHeldUser": "it is held: `scontrol release` lets it go",
-    "launch failed requeued held": "its node could not start it: `scontrol release` lets it try again",
-    "job requeued in held state": "it is held: `scontrol release` lets it go",
-}
-"""What there is to do about a request that never starts, by Slurm's reason (squeue's manual, "job reason codes")."""
-
 _WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "NODE_FAIL", "PREEMPTED")
 """States of jobs that have no node: yet, or again."""
-
-_ABOVE_A_LIMIT = (
-    "it asks for more than a limit on each job: `sacctmgr show qos` and `sacctmgr show assoc` have the limits"
-)
-_PER_JOB = ("PerJob", "MaxWallDuration")
-"""Parts of the reasons that say that the job alone is above a limit: it does not start when others end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,13 +74,6 @@ class Scheduled:
         return [job for job in self.jobs if job.waits]
 
 
-def advice(reason: str) -> str:
-    """Return what there is to do where a job that waits for this reason never starts; "" where it may start."""
-    if any(part in reason for part in _PER_JOB):
-        return _ABOVE_A_LIMIT
-    return ADVICE.get(reason, "")
-
-
 def look(folder: ScanFolder) -> Scheduled:
     """Return what the scheduler holds of a scan; without launches that went to one nobody is asked."""
     from nnscan.launchers import slurm_jobs
@@ -109,33 +82,46 @@ def look(folder: ScanFolder) -> Scheduled:
     if not submissions:
         return Scheduled()
     queue = slurm_jobs.ask_queue(folder)
+    ended = {name for launch in submissions for name in slurm_jobs.ended_names(folder, launch)}
+    found = scheduled(submissions, queue, ended)
     last = max(submissions)
-    ended = slurm_jobs.ended_bundles(folder, last)
-    found = scheduled(submissions, queue)
     unknown = bool(queue.error) or folder.stop.exists()  # a scan that was stopped has bundles that never began
     gone = () if unknown else _gone(found, last, submissions[last], ended)
     return replace(found, gave_up=_gave_up(folder, submissions), gone=gone)
 
 
-def scheduled(submissions: Mapping[str, Jobs], queue: Queue) -> Scheduled:
-    """Return what of the jobs of `submissions` (by launch) is alive in `queue`."""
-    found = {job.job: job for launch, one in submissions.items() for job in _alive(launch, one, queue)}
+def scheduled(submissions: Mapping[str, Jobs], queue: Queue, ended: Container[str] = ()) -> Scheduled:
+    """Return what of the jobs of `submissions` (by launch) is alive in `queue`.
+
+    Of jobs that were submitted after the queue was asked it is not known: those of bundles that have not `ended` wait.
+    """
+    found = {job.job: job for launch, one in submissions.items() for job in _alive(launch, one, queue, ended)}
     jobs = tuple(found.values())  # the job that retrains is one of its own launch once that is written
     return Scheduled(submitted=True, jobs=jobs, error=queue.error, asked=queue.asked)
 
 
-def _alive(launch: str, jobs: Jobs, queue: Queue) -> Iterator[ScheduledJob]:
+def _alive(launch: str, jobs: Jobs, queue: Queue, ended: Container[str]) -> Iterator[ScheduledJob]:
     from nnscan.launchers.slurm_jobs import numbered
     from nnscan.launchers.slurm_queue import alive
 
     jobs = numbered(launch, jobs, queue)
     for array in jobs.arrays:
         for index, (start, stop) in enumerate(array.bundles):
-            if array.job and alive(state := queue.state(job := array.task(index))):
-                name = Bundle(launch, start, stop).name
+            name = Bundle(launch, start, stop).name
+            state = _state(jobs, queue, array.task(index) if array.job and name not in ended else "")
+            if alive(state):
+                job = array.task(index)
                 yield ScheduledJob(job=job, launch=launch, bundle=name, start=start, stop=stop, state=state)
-    if jobs.retrain_job and alive(state := queue.state(jobs.retrain_job)):
+    if alive(state := _state(jobs, queue, jobs.retrain_job)):
         yield ScheduledJob(job=jobs.retrain_job, launch=launch, state=state)
+
+
+def _state(jobs: Jobs, queue: Queue, job: str) -> JobState:
+    from nnscan.launchers.slurm_queue import GONE, JobState
+
+    if job and job not in queue.states and queue.asked < jobs.submitted:
+        return JobState("PENDING", "just submitted")
+    return queue.state(job) if job else GONE
 
 
 def _gone(found: Scheduled, launch: str, jobs: Jobs, ended: Container[str]) -> tuple[str, ...]:

@@ -39,14 +39,9 @@ def test_what_the_queue_holds_is_told_by_bundle(folder: ScanFolder, monkeypatch:
 def test_the_last_answer_stands_while_the_scheduler_is_silent(
     folder: ScanFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell_queue(monkeypatch, {"100_0": running()}, error="no controller", asked=5.0)
+    tell_queue(monkeypatch, {"100_0": running()}, error="no controller")
     found = look(folder)
-    assert (found.error, found.asked, [job.job for job in found.jobs], found.gone) == (
-        "no controller",
-        5.0,
-        ["100_0"],
-        (),
-    )
+    assert (found.error, [job.job for job in found.jobs], found.gone) == ("no controller", ["100_0"], ())
 
 
 def test_a_bundle_that_is_in_no_queue_and_told_no_end_is_gone(
@@ -79,10 +74,19 @@ def test_a_later_launch_has_submitted_anew_what_gave_up(folder: ScanFolder, monk
     assert found.gone == ()
 
 
+def test_what_was_submitted_since_the_queue_was_asked_waits(
+    folder: ScanFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end_bundle(folder, 0)
+    tell_queue(monkeypatch, {"100_1": running()}, asked=5.0)
+    assert [(job.job, job.state.reason) for job in look(folder).jobs] == [("100_1", ""), ("100_2", "just submitted")]
+    assert look(folder).gone == ()
+
+
 def test_the_job_that_retrains_is_told_once() -> None:
     first = Jobs(profile={}, arrays=(), submitted=0.0, retrain_job="9")
     its_own = Jobs(profile={}, arrays=(SubmittedArray("9", ((0, 2),), array=False),), submitted=1.0)
-    queue = Queue({"9": running()})
+    queue = Queue({"9": running()}, asked=2.0)
     assert [(job.job, job.bundle) for job in scheduled({"a": first}, queue).jobs] == [("9", "")]
     assert [(job.job, job.bundle) for job in scheduled({"a": first, "b": its_own}, queue).jobs] == [("9", "b-0")]
 

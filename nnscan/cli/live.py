@@ -55,7 +55,7 @@ def showing(waiting: str, below: Lines = tuple) -> Iterator[Show]:
 @contextmanager
 def showing_launch(folder: ScanFolder, options: LaunchOptions, waiting: str) -> Iterator[Show]:
     """Give the function that a launch tells its progress to; what a scheduler says stands below it."""
-    if options.cluster != "slurm":
+    if not (options.cluster == "slurm" and options.wait):
         with showing(waiting) as show:
             yield show
         return
