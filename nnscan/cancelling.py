@@ -168,7 +168,7 @@ def _emptied(
     folder: ScanFolder, scheduled: Scheduled, cancelled: Cancelled, ended: Container[str]
 ) -> list[ScheduledJob]:
     """Return the queued jobs that hold no trial any more that is wanted and has no result."""
-    waiting = [job for job in scheduled.waiting if job.bundle]
+    waiting = [job for job in scheduled.jobs if job.bundle and (job.waits or not job.is_known)]
     needed = {launch: _needed(folder, launch, cancelled, ended) for launch in {job.launch for job in waiting}}
     return [job for job in waiting if not any(needed[job.launch][job.start : job.stop])]
 

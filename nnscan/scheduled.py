@@ -35,6 +35,12 @@ class ScheduledJob:
     stop: int = 0
     """Range of trials in the list of its launch."""
     state: JobState
+    """Empty where nothing is known: submitted since the scheduler was asked, or it does not answer."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the scheduler said anything of it."""
+        return bool(self.state.state)
 
     @property
     def waits(self) -> bool:
@@ -66,7 +72,7 @@ class Scheduled:
     @property
     def running(self) -> list[ScheduledJob]:
         """Those that have nodes."""
-        return [job for job in self.jobs if not job.waits]
+        return [job for job in self.jobs if job.is_known and not job.waits]
 
     @property
     def waiting(self) -> list[ScheduledJob]:
@@ -93,7 +99,7 @@ def look(folder: ScanFolder) -> Scheduled:
 def scheduled(submissions: Mapping[str, Jobs], queue: Queue, ended: Container[str] = ()) -> Scheduled:
     """Return what of the jobs of `submissions` (by launch) is alive in `queue`.
 
-    Of jobs that were submitted after the queue was asked it is not known: those of bundles that have not `ended` wait.
+    Of those that were submitted after the queue was asked nothing is known; bundles that have not `ended` may be alive.
     """
     found = {job.job: job for launch, one in submissions.items() for job in _alive(launch, one, queue, ended)}
     jobs = tuple(found.values())  # the job that retrains is one of its own launch once that is written
@@ -105,23 +111,19 @@ def _alive(launch: str, jobs: Jobs, queue: Queue, ended: Container[str]) -> Iter
     from nnscan.launchers.slurm_queue import alive
 
     jobs = numbered(launch, jobs, queue)
+    for one in _all(launch, jobs, queue):
+        unknown = queue.asked < jobs.submitted and one.job not in queue.states and one.bundle not in ended
+        if one.job and (unknown or alive(one.state)):
+            yield one
+
+
+def _all(launch: str, jobs: Jobs, queue: Queue) -> Iterator[ScheduledJob]:
+    """Yield every job of a launch, alive or not."""
     for array in jobs.arrays:
         for index, (start, stop) in enumerate(array.bundles):
-            name = Bundle(launch, start, stop).name
-            state = _state(jobs, queue, array.task(index) if array.job and name not in ended else "")
-            if alive(state):
-                job = array.task(index)
-                yield ScheduledJob(job=job, launch=launch, bundle=name, start=start, stop=stop, state=state)
-    if alive(state := _state(jobs, queue, jobs.retrain_job)):
-        yield ScheduledJob(job=jobs.retrain_job, launch=launch, state=state)
-
-
-def _state(jobs: Jobs, queue: Queue, job: str) -> JobState:
-    from nnscan.launchers.slurm_queue import GONE, JobState
-
-    if job and job not in queue.states and queue.asked < jobs.submitted:
-        return JobState("PENDING", "just submitted")
-    return queue.state(job) if job else GONE
+            job, name = array.task(index) if array.job else "", Bundle(launch, start, stop).name
+            yield ScheduledJob(job=job, launch=launch, bundle=name, start=start, stop=stop, state=queue.state(job))
+    yield ScheduledJob(job=jobs.retrain_job, launch=launch, state=queue.state(jobs.retrain_job))
 
 
 def _gone(found: Scheduled, launch: str, jobs: Jobs, ended: Container[str]) -> tuple[str, ...]:

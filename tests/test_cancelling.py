@@ -115,6 +115,13 @@ def test_a_queued_bundle_is_ended_when_its_last_trial_is_cancelled_or_has_a_resu
     assert read_cancelled(submitted) == Cancelled(trials=frozenset([KEYS[6], KEYS[13], *KEYS[9:12]]))
 
 
+def test_a_bundle_that_was_just_submitted_is_ended_too(
+    submitted: ScanFolder, told: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell_queue(monkeypatch, {"100_0": running()}, asked=5.0)
+    assert cancel(submitted, families=["MLP"]).jobs == ("100_1", "100_2")
+
+
 def test_a_trial_with_a_result_stays(submitted: ScanFolder, told: list[list[str]]) -> None:
     write_bundle(submitted, "l-0", [(GRID[0], 0, 0.5)])
     assert cancel(submitted, trials=[KEYS[0]]) == Cancellation(ended=(KEYS[0],))

@@ -30,8 +30,9 @@ def scheduler_lines(scheduled: Scheduled) -> Iterator[str]:
     if scheduled.error:
         yield _silent(scheduled)
     bundles = [job for job in scheduled.jobs if job.bundle]
-    yield from _running([job for job in bundles if not job.waits])
+    yield from _running([job for job in bundles if job.is_known and not job.waits])
     yield from _waiting([job for job in bundles if job.waits])
+    yield from _unknown(scheduled, [job for job in bundles if not job.is_known])
     yield from (_retraining(job) for job in scheduled.jobs if not job.bundle)
     yield from _gone(scheduled.gone)
     yield from _gave_up(scheduled)
@@ -75,7 +76,16 @@ def _waiting(jobs: Sequence[ScheduledJob]) -> Iterator[str]:
         yield f"{what}. Then `nnscan cancel`, and launch again"
 
 
+def _unknown(scheduled: Scheduled, jobs: Sequence[ScheduledJob]) -> Iterator[str]:
+    if jobs and scheduled.error:
+        yield f"Slurm: {count(len(jobs), 'bundle')} did not tell of an end: waiting, running or cancelled"
+    elif jobs:
+        yield f"Slurm: {count(len(jobs), 'bundle')} just submitted"
+
+
 def _retraining(job: ScheduledJob) -> str:
+    if not job.is_known:
+        return f"Slurm: the retraining of the winners, job {job.job}, was submitted"
     if not job.waits:
         return f"Slurm: the retraining of the winners, job {job.job}, runs on {job.state.node or 'a node'}"
     reason = f"{job.state.reason}: {job.advice}" if job.advice else job.state.reason

@@ -59,6 +59,14 @@ def test_what_can_never_start_is_told_with_what_to_do() -> None:
     assert said[1].endswith("Then `nnscan cancel`, and launch again")
 
 
+def test_bundles_of_which_nothing_is_known() -> None:
+    submitted = held(running("nn1", None), JobState(""), JobState(""))
+    assert lines(submitted) == ["Slurm: 1 bundle runs on nn1", "Slurm: 2 bundles just submitted"]
+    silent = lines(replace(held(JobState("")), error="no controller"))
+    assert silent[1] == "Slurm: 1 bundle did not tell of an end: waiting, running or cancelled"
+    assert lines(held(JobState(""), bundle="")) == ["Slurm: the retraining of the winners, job 1_0, was submitted"]
+
+
 def test_the_retraining_is_told_apart() -> None:
     assert lines(held(waiting("Dependency"), bundle="")) == [
         "Slurm: the retraining of the winners, job 1_0, waits (Dependency)"
