@@ -103,6 +103,8 @@ def _supervise(folder: ScanFolder, bundle: Bundle) -> int:
         return 0 if ended.error is None else _end(claim, ended.error)
     except NnscanError as error:
         return _end(claim, str(error))
+    except Exception:
+        return _end(claim, traceback.format_exc())
 
 
 def _sees(folder: ScanFolder, bundle: Bundle) -> bool:
