@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from nnscan import keys as trial_keys
 from nnscan import scheduled as schedulers
-from nnscan.errors import Problem, ScanError
+from nnscan.errors import LauncherError, Problem, ScanError
 from nnscan.plan import read_columns
 from nnscan.results import store
 from nnscan.results.cancelled import Cancelled, write_cancelled
@@ -181,15 +181,15 @@ def _needed(folder: ScanFolder, launch: str, cancelled: Cancelled, ended: Contai
 
 
 def _end_jobs(folder: ScanFolder, jobs: Sequence[str]) -> str:
-    """Tell Slurm to end jobs, all in one call; return why that failed, "" where it did not."""
+    """Tell Slurm to end jobs, all at once; return why that failed, "" where it did not."""
     if not jobs:
         return ""
-    from nnscan.launchers.slurm_command import SlurmError, run
+    from nnscan.launchers.slurm import cancel_jobs
     from nnscan.launchers.slurm_queue import forget
 
     try:
-        run(["scancel", "--quiet", *jobs])  # quiet: of jobs that ended meanwhile it would complain
-    except SlurmError as error:
-        return str(error)
+        cancel_jobs(jobs, seconds=0.0)  # once: whoever typed it sees why it failed, and types it again
+    except LauncherError as error:
+        return str(error.__cause__ or error)
     forget(folder)
     return ""

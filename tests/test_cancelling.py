@@ -10,7 +10,7 @@ from submitted_by_hand import KEYS, LAUNCH, running, submit, submitted_scan, tel
 
 from nnscan.cancelling import Cancellation, cancel
 from nnscan.errors import ScanError
-from nnscan.launchers import slurm_command
+from nnscan.launchers import slurm
 from nnscan.launchers.slurm_command import SlurmError
 from nnscan.results.cancelled import Cancelled, read_cancelled
 from nnscan.results.folder import ScanFolder
@@ -22,7 +22,7 @@ from nnscan.results.lock import hold
 def told(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What Slurm is told: the commands."""
     commands: list[list[str]] = []
-    monkeypatch.setattr(slurm_command, "run", lambda command: commands.append(command) or "")
+    monkeypatch.setattr(slurm, "run", lambda command: commands.append(command) or "")
     return commands
 
 
@@ -61,7 +61,7 @@ def test_workers_are_stopped_although_slurm_is_silent(submitted: ScanFolder, mon
         assert submitted.stop.exists()  # it was written first
         raise SlurmError("scancel: no controller")
 
-    monkeypatch.setattr(slurm_command, "run", refuse)
+    monkeypatch.setattr(slurm, "run", refuse)
     tell_queue(monkeypatch, {"100_0": running()}, error="squeue: no controller")
     assert cancel(submitted).error == "scancel: no controller"
     assert submitted.stop.exists()
