@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from nnscan import fingerprints, launch_folder, snapshot, submitting
 from nnscan.bundles import Bundles
 from nnscan.cost import seconds_of_work
-from nnscan.elsewhere import Elsewhere, elsewhere
+from nnscan.elsewhere import Elsewhere, elsewhere, remove_leftovers
 from nnscan.errors import LauncherError, NnscanError, StoreError
 from nnscan.failure import TRIES
 from nnscan.grid import trains_networks
@@ -126,6 +126,7 @@ def held(order: Order) -> Iterator[Elsewhere]:
             order.folder.stop.unlink(missing_ok=True)
             order.folder.cancelled.unlink(missing_ok=True)
             store.close_journals(order.folder, lambda name: name not in left_alone.bundles, Cause.INTERRUPTED)
+            remove_leftovers(order.folder, left_alone)
             yield left_alone
         except NnscanError as error:
             if new and error.exit_code == 2:
@@ -237,6 +238,8 @@ def _submit(order: Order, launch: Launch, work: Work) -> Submitted:
     launcher = submitting.launcher(order.folder, launch, order.options)
     launcher = submitting.checked(launcher, count, seconds)
     launch = write_for_jobs(order, launch, work)
+    bundles = [bundle for array in launcher.plan(count, seconds) for bundle in array.bundles]
+    launch_folder.deal(order.folder, launch.name, bundles)
     return submitting.submit(replace(launcher, launch=launch), count, seconds)
 
 

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nnscan import submitting
+from nnscan import launch_folder, snapshot, submitting
 from nnscan.bundles import Bundle
 from nnscan.errors import NnscanError, Problem, ScanError
+from nnscan.launch_folder import Launch
 from nnscan.launch_options import LaunchOptions, Outcome, Submitted
 from nnscan.launchers import slurm_jobs
 from nnscan.launchers.slurm_jobs import Jobs, SubmittedArray
@@ -49,9 +50,19 @@ def launch_then_retrain(
 
 def _submit_job(order: Order, outcome: Outcome) -> Outcome:
     """Submit the job that retrains when all jobs of the scan have ended."""
-    job = submitting.submit_after(order.folder, new_launch(order), order.options, retrain_in_job)
+    job = submitting.submit_after(order.folder, _with_code(order), order.options, retrain_in_job)
     submitted = outcome.submitted or Submitted(launch="", jobs=())
     return replace(outcome, submitted=replace(submitted, retrain_job=job))
+
+
+def _with_code(order: Order) -> Launch:
+    """Return the last launch, whose copy of the code the job takes; a new one where that left none."""
+    launches = launch_folder.read_all(order.folder)
+    if launches and launches[-1].import_path:
+        return launches[-1]
+    launch = new_launch(order)
+    path = snapshot.take(order.code, order.folder.launches / launch.name / "code")
+    return replace(launch, code=str(path[0]), import_path=tuple(map(str, path)))
 
 
 def retrain_in_job(folder: str) -> None:

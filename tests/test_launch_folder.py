@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,16 @@ def test_names_of_launches_are_unique_and_sort_by_their_start() -> None:
     assert len(set(names)) == 100
     assert names == sorted(names)
     assert all("." not in name and "/" not in name for name in names)
+
+
+@pytest.mark.parametrize("bundles", [3, 16, COUNT, 1])
+def test_trials_are_dealt_out_so_that_each_bundle_has_its_share_of_every_stretch(bundles: int, tmp_path: Path) -> None:
+    folder = ScanFolder(tmp_path)
+    launch_folder.write(folder, launch(), map(trial, range(COUNT)))
+    edges = [place * COUNT // bundles for place in range(bundles + 1)]
+    ranges = list(pairwise(edges))
+    launch_folder.deal(folder, launch().name, ranges)
+    held = [launch_folder.read_trials(folder, launch().name, *one) for one in ranges[:20]]
+    for number, trials in enumerate(held):
+        assert [int(one.key) for one in trials[:-1]] == [number + bundles * round_ for round_ in range(len(trials) - 1)]
+    assert sorted(launch_folder.read_keys(folder, launch().name).to_pylist()) == [f"{i:032}" for i in range(COUNT)]
