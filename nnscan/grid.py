@@ -14,7 +14,7 @@ from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from nnscan.identity import canonical_json, text_key
+from nnscan.identity import canonical_json, left_out, text_key
 from nnscan.options.declared import KeyPath
 from nnscan.results.metric import METRICS
 
@@ -133,10 +133,28 @@ class _Writer:
     def _add_members(self, tree: dict[str, Any]) -> None:
         comma = "{"
         for name in sorted(tree):
-            self.parts[-1] += f"{comma}{canonical_json(name)}:"
-            self._add(tree[name])
-            comma = ","
+            member = tree[name]
+            if isinstance(member, _Slot) and any(member.left_out):
+                comma = self._add_optional(name, member, comma)
+            else:
+                self.parts[-1] += f"{comma}{canonical_json(name)}:"
+                self._add(member)
+                comma = ","
         self.parts[-1] += "}" if tree else "{}"
+
+    def _add_optional(self, name: str, slot: _Slot, comma: str) -> str:
+        """Add a member that only some of the points have; return what stands before the next one.
+
+        The comma is the member's own. Options of its table that every point has (`Later.beside`) see to it that one of
+        its neighbours stays.
+        """
+        before, behind = (comma, "") if comma == "," else ("", ",")
+        self.parts[-1] += comma.removesuffix(",")
+        written = [f"{before}{canonical_json(name)}:{canonical_json(value)}{behind}" for value in slot.values]
+        texts = ["" if absent else text for absent, text in zip(slot.left_out, written, strict=True)]
+        self.slots.append((slot.group, texts))
+        self.parts += ["", ""]
+        return comma if comma == "," else ""
 
     def write(self, point: Sequence[int]) -> str:
         parts = self.parts
@@ -150,17 +168,24 @@ class _Slot:
 
     group: int
     values: tuple[Any, ...]
+    left_out: tuple[bool, ...]
+    """Of each value, whether settings do not hold it."""
 
 
 def _tree(branch: Branch) -> dict[str, Any]:
     tree: dict[str, Any] = {}
-    slots = {path: _Slot(*axis) for path, axis in branch.axes.items()}
-    for path, value in {**branch.constants, **slots}.items():
+    constants = {path: value for path, value in branch.constants.items() if not left_out(path, value)}
+    slots = {path: _slot(path, *axis) for path, axis in branch.axes.items()}
+    for path, value in {**constants, **slots}.items():
         table = tree
         for name in path[:-1]:
             table = table.setdefault(name, {})
         table[path[-1]] = value
     return tree
+
+
+def _slot(path: KeyPath, group: int, values: tuple[Any, ...]) -> _Slot:
+    return _Slot(group, values, tuple(left_out(path, value) for value in values))
 
 
 def axes(grids: Sequence[Grid]) -> dict[KeyPath, list[Any]]:

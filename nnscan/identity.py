@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
 from typing import Any
@@ -28,6 +29,47 @@ class Purpose(StrEnum):
     DROPOUT = "dropout"
     FOLDS = "folds"
     TEST = "test"
+
+
+@dataclass(frozen=True)
+class Later:
+    """An option that came when there were results already: settings do not hold it where it changes nothing."""
+
+    path: tuple[str, ...]
+    value: Any
+    """What was so before there was the option."""
+
+    beside: str
+    """Another option of its table, which is there wherever this one can be."""
+
+
+LATER = (Later(("training", "accumulation"), 1, beside="batch_size"),)
+"""The options that a release added: keys of the results from before it stay what they are."""
+
+
+def left_out(path: tuple[str, ...], value: Any) -> bool:
+    """Return whether settings do not hold `value` at `path`, for it is that of an option that came later."""
+    return any(path == later.path and value == later.value for later in LATER)
+
+
+def completed(settings: Settings) -> Settings:
+    """Return `settings` with the options that they do not hold because they came later.
+
+    Examples
+    --------
+    >>> completed({"training": {"batch_size": 8}})
+    {'training': {'accumulation': 1, 'batch_size': 8}}
+    >>> completed({"training": {"function": "a:b"}})
+    {'training': {'function': 'a:b'}}
+    """
+    return {name: {**dict(_missing(name, table)), **table} for name, table in settings.items()}
+
+
+def _missing(name: str, table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for later in LATER:
+        section, option = later.path
+        if section == name and later.beside in table:
+            yield option, later.value
 
 
 def canonical_json(value: Any) -> str:
@@ -95,8 +137,10 @@ def trial_key(configuration: str, *, kind: Kind, epochs: int, fold: int, replica
     return text_key(f'["{configuration}","{kind.value}",{epochs},{fold},{replicate}]')
 
 
-def seed32(seed: int, purpose: Purpose, *, replicate: int = 0, fold: int = 0, epoch: int = 0) -> int:
+def seed32(seed: int, purpose: Purpose, *, replicate: int = 0, fold: int = 0, epoch: int = 0, rank: int = 0) -> int:
     """Return a seed of 32 bits for one draw: BLAKE2b over (seed, replicate, fold, purpose, epoch).
+
+    A rank above 0 joins them: what one process draws, rank 0 of several draws too.
 
     32 bits, because torch's CPU generator uses no more. Never from the configuration: all configurations meet the same
     folds, start and order (common random numbers). Folds depend on (seed, replicate) alone and the test set on the
@@ -106,5 +150,5 @@ def seed32(seed: int, purpose: Purpose, *, replicate: int = 0, fold: int = 0, ep
         fold = epoch = 0
     if purpose is Purpose.TEST:
         replicate = 0
-    text = canonical_json([seed, replicate, fold, purpose.value, epoch])
+    text = canonical_json([seed, replicate, fold, purpose.value, epoch, *([rank] if rank else [])])
     return int.from_bytes(blake2b(text.encode("ascii"), digest_size=4).digest(), "big")

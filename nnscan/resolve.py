@@ -51,7 +51,9 @@ Group = tuple[Leaf, ...]
 """Axes that vary together."""
 
 
-def resolve_grid(base: Leaves, table: GridTable, constants: Mapping[KeyPath, Any]) -> tuple[Grid, list[Problem]]:
+def resolve_grid(
+    base: Leaves, table: GridTable, constants: Mapping[KeyPath, Any], rules: Sequence[Rule] = RULES
+) -> tuple[Grid, list[Problem]]:
     """Return the grid that `table` spans over `base`, and all that is wrong in it.
 
     Parameters
@@ -60,6 +62,8 @@ def resolve_grid(base: Leaves, table: GridTable, constants: Mapping[KeyPath, Any
         What the scan file says for all families.
     constants
         Further settings of every configuration, checked: those of `validation`.
+    rules
+        What options must fulfil together.
     """
     axes = [leaf for leaf in table.leaves.values() if leaf.is_axis]
     problems = [Problem(axis.where, "is empty: give it a value.") for axis in axes if not axis.value]
@@ -69,7 +73,7 @@ def resolve_grid(base: Leaves, table: GridTable, constants: Mapping[KeyPath, Any
     for choice in product(*(range(len(groups[index][0].value)) for index in naming)):
         picked = [_at(axis, i) for i, index in zip(choice, naming, strict=True) for axis in groups[index]]
         resolution = Resolution(base, merge(merge(base, table.leaves), _index(picked)), str(table.family))
-        branches[choice] = resolution.branch(groups, constants)
+        branches[choice] = resolution.branch(groups, constants, rules)
         found += resolution.problems
     for index in naming:
         found += _repeats(groups[index], [list(axis.value) for axis in groups[index]])
@@ -175,7 +179,7 @@ class Resolution:
         self.axes: dict[KeyPath, list[Any]] = {}
         self.problems: list[Problem] = []
 
-    def branch(self, groups: Sequence[Group], constants: Mapping[KeyPath, Any]) -> Branch:
+    def branch(self, groups: Sequence[Group], constants: Mapping[KeyPath, Any], rules: Sequence[Rule]) -> Branch:
         """Return the points that these names leave open; `constants` are further settings of each."""
         for section, parts in SECTIONS.items():
             if FUNCTION in self.names and section != "training":
@@ -183,7 +187,7 @@ class Resolution:
             else:
                 self.resolve((section,), parts)
         position = {axis.path: index for index, group in enumerate(groups) for axis in group}
-        for rule in RULES:
+        for rule in rules:
             self._apply(rule, position)
         for group in groups:
             if all(axis.path in self.axes for axis in group):

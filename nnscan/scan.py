@@ -25,6 +25,7 @@ from nnscan.leaves import (
     read_document,
 )
 from nnscan.options.declared import KeyPath, list_options, nearest, show
+from nnscan.options.rules import Rule, resource_problems, rules_of
 from nnscan.options.tables import VALIDATION, Options, Resources, Selection
 from nnscan.resolve import Resolution, resolve_grid
 from nnscan.results.metric import METRICS, PER_CLASS, RESERVED
@@ -196,9 +197,9 @@ def _checked(document: Document, name: str, source: str, root: Path | None, prob
         del document.base["validation", "holdout"]
         problems.append(Problem("validation", "found folds and holdout; accepted: one of them."))
     validation = _whole_scan_table("validation", VALIDATION, document.base, problems)
-    resources = _whole_scan_table("resources", (Resources,), document.base, problems)
+    resources = _resources(document.base, problems)
     selection = _whole_scan_table("selection", (Selection,), document.base, problems)
-    grids = _grids(document, validation, problems)
+    grids = _grids(document, validation, rules_of(resources), problems)
     scan = Scan(
         name=name,
         source=source,
@@ -206,7 +207,7 @@ def _checked(document: Document, name: str, source: str, root: Path | None, prob
         validation={key: value for key, value in validation.items() if key != "replicates"},
         replicates=validation.get("replicates", 1),
         metric=_metric(selection.get("metric", ""), grids, problems),
-        resources=Resources.model_construct(**resources),
+        resources=resources,
         data_root=root,
     )
     problems += _too_many(scan)
@@ -223,13 +224,22 @@ def _whole_scan_table(
     return {path[1]: value for path, value in resolution.constants.items()}
 
 
-def _grids(document: Document, validation: Mapping[str, Any], problems: list[Problem]) -> tuple[Grid, ...]:
+def _resources(base: Leaves, problems: list[Problem]) -> Resources:
+    found: list[Problem] = []
+    resources = Resources.model_construct(**_whole_scan_table("resources", (Resources,), base, found))
+    problems += found or resource_problems(resources)
+    return resources
+
+
+def _grids(
+    document: Document, validation: Mapping[str, Any], rules: Sequence[Rule], problems: list[Problem]
+) -> tuple[Grid, ...]:
     constants: dict[KeyPath, Any] = {
         ("validation", key): value for key, value in validation.items() if key != "replicates"
     }
     grids = []
     for table in document.grids:
-        grid, found = resolve_grid(document.base, table, constants)
+        grid, found = resolve_grid(document.base, table, constants, rules)
         grids.append(grid)
         problems += found
     return tuple(grids)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nnscan import toml
 from nnscan.grid import axes, configurations, samples
-from nnscan.identity import configuration_key
+from nnscan.identity import canonical_json, completed, configuration_key
 from nnscan.options.declared import chosen
 from nnscan.options.tables import SECTIONS, Folds, HoldOut
 from nnscan.scan import Scan, read
@@ -254,6 +254,7 @@ AXES: dict[str, st.SearchStrategy[Any]] = {
     "optimizer.learning_rate": st.floats(1e-6, 10) | st.integers(1, 10),
     "optimizer.schedule.name": st.sampled_from(["constant", "cosine", "one_cycle"]),
     "training.seed": st.integers(0, 2**63 - 1),
+    "training.accumulation": st.sampled_from([1, 2, 64]),
     "data.augmentation.horizontal_flip": st.booleans(),
     "task.loss": st.sampled_from(["cross_entropy", "mse"]),
 }
@@ -272,10 +273,12 @@ def test_a_grid_is_the_product_of_its_axes_with_the_keys_of_its_settings(grid: d
     found = list(configurations(read(f'{BASE}[[grid]]\nfamily = "A"\n{lines}')))
     paths = by_table(grid)
     expected = list(itertools.product(*(grid[path] for path in paths)))
-    assert [tuple(at(c.settings, path) for path in paths) for c in found] == expected
+    assert [tuple(at(completed(c.settings), path) for path in paths) for c in found] == expected
     for configuration in found:
+        assert configuration.text == canonical_json(configuration.settings)
         assert configuration.key == configuration_key(configuration.settings)
-        assert_declared(configuration.settings)
+        assert configuration.settings["training"].get("accumulation") != 1
+        assert_declared(completed(configuration.settings))
 
 
 def by_table(paths: Iterable[str]) -> list[str]:
@@ -318,7 +321,7 @@ def test_axes_are_the_options_that_vary() -> None:
 def test_samples_hold_every_value_of_every_option() -> None:
     text = '[[grid]]\nfamily = "A"\nmodel.width = [1, 2]\noptimizer.name = ["sgd", "adam"]\nmodel.depth = [0, 1]\n'
     scan = read(BASE + text)
-    assert leaves(samples(scan.grids)) == leaves(settings_of(scan))
+    assert leaves(samples(scan.grids)) == leaves(map(completed, settings_of(scan)))
 
 
 def leaves(settings: Any) -> set[str]:

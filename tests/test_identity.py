@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnscan.identity import Purpose, canonical_json, configuration_key, seed32, trial_key
+from nnscan.identity import LATER, Purpose, canonical_json, completed, configuration_key, left_out, seed32, trial_key
 from nnscan.trial import Kind
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -117,6 +117,29 @@ def test_seed32_of_the_folds_depends_on_seed_and_replicate_alone() -> None:
 def test_seed32_of_the_test_set_depends_on_the_seed_alone() -> None:
     assert seed32(0, Purpose.TEST, replicate=3, fold=1, epoch=2) == seed32(0, Purpose.TEST)
     assert seed32(1, Purpose.TEST) != seed32(0, Purpose.TEST)
+
+
+def test_seed32_of_a_rank_above_0_is_its_own() -> None:
+    # printf '[7,1,2,"dropout",3,1]' | b2sum -l 32
+    assert seed32(7, Purpose.DROPOUT, replicate=1, fold=2, epoch=3, rank=1) == 0xB362352F
+    seeds = {seed32(7, Purpose.DROPOUT, rank=rank) for rank in range(8)}
+    assert len(seeds) == 8
+    assert seed32(7, Purpose.DROPOUT) == seed32(7, Purpose.DROPOUT, rank=0)
+
+
+def test_settings_hold_an_option_that_came_later_only_where_it_changes_something() -> None:
+    settings = {"training": {"batch_size": 8, "epochs": 2}, "model": {"width": 1}}
+    assert completed(settings) == {"training": {"accumulation": 1, "batch_size": 8, "epochs": 2}, "model": {"width": 1}}
+    for later in LATER:
+        assert left_out(later.path, later.value)
+        assert not left_out(later.path, later.value + 1)
+        assert not left_out(("model", later.path[1]), later.value)
+
+
+def test_completed_settings_keep_what_they_hold() -> None:
+    table = {"batch_size": 8, "accumulation": 4}
+    assert completed({"training": table}) == {"training": table}
+    assert completed({"training": {"function": "a:b"}}) == {"training": {"function": "a:b"}}
 
 
 def test_seeds_of_all_purposes_differ() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from nnscan.errors import StoreError
 from nnscan.grid import configurations
-from nnscan.identity import configuration_key, trial_key
+from nnscan.identity import completed, configuration_key, trial_key
 from nnscan.plan import Plan, expand
 from nnscan.results.folder import ScanFolder
 from nnscan.results.schema import hyperparameters
@@ -98,7 +98,7 @@ def test_axes_of_each_family(plan: Plan) -> None:
 
 
 def test_schemas_have_a_column_for_every_hyperparameter(scan: Scan, plan: Plan) -> None:
-    expected = hyperparameters(configuration.settings for configuration in configurations(scan))
+    expected = hyperparameters(completed(configuration.settings) for configuration in configurations(scan))
     assert plan.schemas().hyperparameters == expected
     assert "val_accuracy" in plan.schemas().metrics
 

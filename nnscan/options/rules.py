@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 
+from nnscan.errors import Problem
 from nnscan.options.declared import KeyPath, show
+from nnscan.options.tables import Resources
 
 
 @dataclass(frozen=True)
@@ -61,3 +64,68 @@ RULES = (
     Rule((("model", "name"),), _torchvision),
     Rule((("model", "weights"), ("model", "name")), _weights),
 )
+
+
+def rules_of(resources: Resources) -> tuple[Rule, ...]:
+    """Return the rules that hold with `resources`."""
+    batch = ("training", "batch_size"), ("training", "accumulation")
+    function = Rule((("training", "function"),), partial(_function, resources))
+    return (*RULES, Rule(batch, partial(_batch, resources.processes)), function)
+
+
+def _batch(processes: int, batch_size: int, accumulation: int) -> str:
+    parts = processes * accumulation
+    if batch_size % parts == 0:
+        return ""
+    why = " x ".join(
+        f"{count} {what}" for count, what in ((processes, "processes"), (accumulation, "parts")) if count > 1
+    )
+    of = "resources.processes_per_trial" if accumulation == 1 else "training.accumulation"
+    of = of if processes == 1 or accumulation == 1 else "resources.processes_per_trial and training.accumulation"
+    return (
+        f"found {batch_size}; a batch is cut into {why}: accepted are multiples of {parts}, such as"
+        f" {_multiple(batch_size, parts)}. Or change {of}."
+    )
+
+
+def _multiple(count: int, of: int) -> int:
+    """Return the multiple of `of` that is next to `count`."""
+    return max(1, round(count / of)) * of
+
+
+def _function(resources: Resources, function: str) -> str:
+    if resources.processes == 1:
+        return ""
+    return (
+        f"found {show(function)}; a training function is one process, and [resources] makes {resources.processes} of a"
+        " trial: set resources.processes_per_trial = 1, resources.nodes_per_trial = 1 and at most one GPU."
+    )
+
+
+def resource_problems(resources: Resources) -> Iterator[Problem]:
+    """Yield what does not fit together in `resources`."""
+    processes, nodes, gpus, cpus = (
+        resources.processes,
+        resources.nodes_per_trial,
+        resources.gpus_per_trial,
+        resources.cpus,
+    )
+    if processes % nodes:
+        yield Problem(
+            "resources.processes_per_trial",
+            f"{processes} processes cannot be spread evenly over {nodes} nodes; accepted: a multiple of"
+            f" resources.nodes_per_trial, such as {_multiple(processes, nodes)}.",
+        )
+    if cpus % processes:
+        yield Problem(
+            "resources.cpus_per_trial",
+            f"found {cpus}, which {processes} processes cannot share evenly; accepted: a multiple of {processes}, such"
+            f" as {_multiple(cpus, processes)}.",
+        )
+    if (gpus > 1 or (gpus and processes > 1)) and gpus != processes:
+        yield Problem(
+            "resources.gpus_per_trial",
+            f"found {gpus:g} for {processes} {'process' if processes == 1 else 'processes'}; each process of a trial"
+            f" has a GPU of its own: set it to {processes}, or set resources.processes_per_trial ="
+            f" {max(1, int(gpus))}, or leave that out.",
+        )

@@ -4,8 +4,8 @@ Every option that stands here decides a result and is part of a configuration's 
 "off" where an option can be off; there is no null. The classes are strict: an integer refuses 1.0 and true, a float
 takes 1 for 1.0, a string is never read as a number.
 
-An option that is added after the first release must be left out of the settings where it holds the value that means
-"as before": else every stored result loses its key.
+An option that is added when there are results already is left out of the settings where it holds the value that means
+"as before" (`identity.LATER`): else every stored result would lose its key.
 """
 
 from __future__ import annotations
@@ -306,6 +306,9 @@ class Training(Options):
     batch_size: Count = 64
     """Images a step, of all processes together."""
 
+    accumulation: Count = 1
+    """Parts of a batch that are trained one after another, their gradients added up, before the one step."""
+
     precision: Literal["float32", "bfloat16"] = "float32"
     """Never chosen by the device."""
 
@@ -398,6 +401,11 @@ class Resources(Options):
     def cpus(self) -> int:
         """CPU cores of one trial."""
         return max(self.cpus_per_trial, self.processes)
+
+    @property
+    def threads(self) -> int:
+        """Threads of each process."""
+        return self.cpus // self.processes
 
 
 SECTIONS: dict[str, tuple[type[Options], ...]] = {

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from nnscan.identity import completed
 from nnscan.results.journal import Cause, Journal, Row
 from nnscan.results.schema import EPOCHS_FIRST, EPOCHS_LAST, TRIALS, Schemas, leaves, text_of
 from nnscan.trial import Failure, Status
@@ -179,7 +180,8 @@ def _trial_row(attempt: Attempt, schema: pa.Schema) -> Row:
 
 def _hyperparameters(settings: Mapping[str, Any], schema: pa.Schema) -> Row:
     text = {field.name for field in schema if field.type == pa.string()}
-    return {path: text_of(value) if path in text and value is not None else value for path, value in leaves(settings)}
+    found = leaves(completed(settings))
+    return {path: text_of(value) if path in text and value is not None else value for path, value in found}
 
 
 def epochs_table(attempts: Iterable[Attempt], schema: pa.Schema) -> pa.Table:

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nnscan.errors import StoreError
+from nnscan.identity import LATER
 from nnscan.results.folder import told
 from nnscan.results.journal import names_in
 from nnscan.results.schema import text_of
@@ -166,11 +167,22 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 def _column(table: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:
     if field.name not in table.column_names:
-        return pa.nulls(len(table), field.type)
+        return _missing(table, field)
     column = table[field.name]
     if column.type == field.type:
         return column
     return _text(column) if field.type == pa.string() else column.cast(field.type)
+
+
+def _missing(table: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:
+    """Return nulls; of an option that came later than `table` what was so before, where it could have been."""
+    for later in LATER:
+        section, option = later.path
+        beside = f"{section}.{later.beside}"
+        if field.name == f"{section}.{option}" and beside in table.column_names:
+            value = pa.scalar(later.value).cast(field.type)
+            return pc.if_else(pc.is_valid(table[beside]), value, pa.scalar(None, field.type))
+    return pa.nulls(len(table), field.type)
 
 
 def _text(column: pa.ChunkedArray) -> pa.Array:

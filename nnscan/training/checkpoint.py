@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from torch import nn
 from nnscan.errors import StoreError
 from nnscan.identity import NUMERICS
 from nnscan.results.folder import remedy, write_atomically
+from nnscan.training.group import ALONE, Group
 from nnscan.training.loop import Row
-from nnscan.training.state import RandomStates, TrainingState, Weights, begin
+from nnscan.training.state import RandomStates, TrainingState, Weights, begin, dropout_seed
 from nnscan.training.trial_data import TrialData
 from nnscan.trial import Trial
 
@@ -52,6 +53,8 @@ class Found:
 def save(folder: Path, writer: str, state: TrainingState, rows: list[Row], *, fingerprint: str) -> Path:
     """Write `state` and `rows` for a later `load_newest`, remove this writer's older ones, and return the file.
 
+    Of several ranks all call this, rank 0 writes, and what the others draw from and have counted is in it, too.
+
     Parameters
     ----------
     folder : Path
@@ -66,28 +69,54 @@ def save(folder: Path, writer: str, state: TrainingState, rows: list[Row], *, fi
     Raises
     ------
     StoreError
-        Where it cannot be written; older checkpoints are then still there.
+        On every rank, where it cannot be written; older checkpoints are then still there.
     """
     path = folder / f"{state.trial.key}.{writer}.{state.steps}.pt"
+    own, *others = _of_ranks(state)
     content = {"format": FORMAT, "numerics": NUMERICS, "fingerprint": fingerprint, "rows": rows, **_content(state)}
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, buffer.getvalue())
-    except OSError as error:
+    refused = _write(path, {**content, **own, **({"others": others} if others else {})}) if not state.group.rank else ""
+    if state.group.agree(bool(refused)):
         raise StoreError(
-            f"The checkpoint {path} cannot be written: {error.strerror or error}. {remedy(error)}; the next"
+            f"The checkpoint {path} cannot be written: {refused or 'rank 0 says why.'}; the next"
             " launch goes on from the checkpoint before, or begins the trial again."
-        ) from error
-    for older in folder.glob(f"{state.trial.key}.{writer}.*.pt"):
-        if older != path:
-            older.unlink(missing_ok=True)
+        )
+    if not state.group.rank:
+        _remove(older for older in folder.glob(f"{state.trial.key}.{writer}.*.pt") if older != path)
     return path
 
 
-def load_newest(folder: Path, key: str, *, fingerprint: str) -> Found:
-    """Return the newest checkpoint of the trial `key`, whoever wrote it, that reads whole and fits `fingerprint`."""
+def _write(path: Path, content: dict[str, Any]) -> str:
+    """Write `content` into `path`; return why that is refused and what to do, "" where it is not."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, _packed(content))
+    except OSError as error:
+        return f"{error.strerror or error}. {remedy(error)}"
+    return ""
+
+
+def _packed(content: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def load_newest(folder: Path, key: str, *, fingerprint: str, group: Group = ALONE) -> Found:
+    """Return the newest checkpoint of the trial `key`, whoever wrote it, that reads whole and fits `fingerprint`.
+
+    Of several ranks, rank 0 looks and tells the others what it found: all go on from the same.
+    """
+    found = _newest(folder, key, fingerprint) if group.rank == 0 else Found(None, ())
+    if group.size == 1:
+        return found
+    told = group.tell(_packed(found.checkpoint.content) if found.checkpoint else b"")
+    if group.rank == 0 or not told:
+        return found
+    content = torch.load(io.BytesIO(told), map_location="cpu", weights_only=True)
+    return Found(Checkpoint(folder, content["rows"], content), ())
+
+
+def _newest(folder: Path, key: str, fingerprint: str) -> Found:
     passed_over: list[str] = []
     for path in sorted(_files(folder, key), key=_steps, reverse=True):
         try:
@@ -99,28 +128,64 @@ def load_newest(folder: Path, key: str, *, fingerprint: str) -> Found:
     return Found(None, tuple(passed_over))
 
 
-def restore(checkpoint: Checkpoint, trial: Trial, data: TrialData) -> TrainingState:
-    """Return the state that was saved: training goes on from it as if it had never stopped."""
+def restore(checkpoint: Checkpoint, trial: Trial, data: TrialData, group: Group = ALONE) -> TrainingState:
+    """Return the state that was saved: training goes on from it as if it had never stopped.
+
+    With another number of ranks than saved it, what they draw from then on is fresh, and all else as it was.
+    """
     content = checkpoint.content
-    state = begin(trial, data)
+    state = begin(trial, data, group)
     state.model.load_state_dict(content["model"])
     for name, value in _unsaved_buffers(state.model).items():
         value.copy_(content["buffers"][name])
     state.optimizer.load_state_dict(content["optimizer"])
     state.epoch, state.step = content["epoch"], content["step"]
     state.augmentation.set_state(content["augmentation"])
-    state.sums.loss.copy_(content["loss"])
-    state.sums.hits.copy_(content["hits"])
     state.sums.examples, state.sums.seconds = content["examples"], content["seconds"]
-    state.random = RandomStates(**content["random"]) if content["random"] else None
     state.best = content["best"]
+    _restore_rank(state, [content, *content.get("others", [])])
     return state
+
+
+def _restore_rank(state: TrainingState, ranks: list[dict[str, Any]]) -> None:
+    """Give this rank what the rank of its number had; rank 0 has counted for all where there were more or fewer."""
+    rank, size = state.group.rank, state.group.size
+    counted = ranks[rank : rank + 1] if len(ranks) == size else ranks if rank == 0 else []
+    for one in counted:
+        state.sums.loss.add_(one["loss"].to(state.sums.loss.device))
+        state.sums.hits.add_(one["hits"].to(state.sums.hits.device))
+    if ranks[0]["random"] is None:
+        return  # between two epochs: every epoch seeds the generators
+    own = RandomStates(**ranks[rank]["random"]) if rank < len(ranks) else None
+    state.random = own or RandomStates.seeded(dropout_seed(state), state.sums.loss.device)
 
 
 def remove(folder: Path, key: str) -> None:
     """Remove all checkpoints of the trial `key`, whoever wrote them: it has ended."""
-    for path in _files(folder, key):
+    _remove(_files(folder, key))
+
+
+def _remove(files: Iterable[Path]) -> None:
+    for path in files:
         path.unlink(missing_ok=True)
+
+
+def _of_ranks(state: TrainingState) -> list[dict[str, Any]]:
+    """Return what each rank has for itself: states of generators within an epoch, and sums over its own examples."""
+    group = state.group
+    losses, hits = group.stack(state.sums.loss), group.stack(state.sums.hits)
+    randoms = _randoms_of_ranks(state.random, group)
+    return [
+        {"loss": loss, "hits": hit, "random": asdict(random) if random else None}
+        for loss, hit, random in zip(losses, hits, randoms, strict=True)
+    ]
+
+
+def _randoms_of_ranks(random: RandomStates | None, group: Group) -> list[RandomStates | None]:
+    if random is None or group.size == 1:
+        return [random] * group.size
+    line = torch.tensor(list(f"{random.to_json()}\n".encode()), dtype=torch.uint8)
+    return [RandomStates.from_json(text) for text in bytes(group.gather(line).tolist()).decode().splitlines()]
 
 
 def _content(state: TrainingState) -> dict[str, Any]:
@@ -132,11 +197,8 @@ def _content(state: TrainingState) -> dict[str, Any]:
         "epoch": state.epoch,
         "step": state.step,
         "augmentation": state.augmentation.get_state(),
-        "loss": state.sums.loss,
-        "hits": state.sums.hits,
         "examples": state.sums.examples,
         "seconds": state.sums.seconds,
-        "random": asdict(state.random) if state.random else None,
         "best": best,
     }
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from nnscan.training.group import ALONE, Group
 from nnscan.training.losses import Task, mean_loss
-from nnscan.training.trial_data import Batch
 
 VALUES_AT_A_TIME = {"cpu": 2**17}
 """Input values in a batch of an evaluation, where not 2^24. Convolutions make maps of some tens of times the size:
@@ -41,25 +41,18 @@ class Evaluation:
         }
 
 
-def evaluate(predicted: Iterable[tuple[Tensor, Tensor]], classes: int, task: Task) -> Evaluation:
-    """Return how good predictions are: pairs of outputs (n, classes) and labels (n,), one pair or more.
+def evaluate(predicted: Iterable[tuple[Tensor, Tensor]], classes: int, task: Task, group: Group = ALONE) -> Evaluation:
+    """Return how good the predictions of all ranks are: pairs of outputs (n, classes) and labels (n,), one or more.
 
     Sums, and integer counts, over examples; they stay on the device until the end, so no batch waits for it.
     """
     losses, hits, examples = zip(*[_sums(outputs, labels, classes, task) for outputs, labels in predicted], strict=True)
-    right, all_of_class = torch.stack(hits).sum(0).tolist(), torch.stack(examples).sum(0).tolist()
+    right, all_of_class = group.add(torch.stack([torch.stack(hits).sum(0), torch.stack(examples).sum(0)])).tolist()
     return Evaluation(
-        loss=torch.stack(losses).sum().item() / sum(all_of_class),
+        loss=group.add(torch.stack(losses).sum()).item() / sum(all_of_class),
         accuracy=sum(right) / sum(all_of_class),
         class_accuracy=[hit / count if count else math.nan for hit, count in zip(right, all_of_class, strict=True)],
     )
-
-
-def predict(model: nn.Module, batches: Iterable[Batch], precision: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield outputs and labels of each batch; `model` is left in evaluation mode."""
-    model.eval()
-    for inputs, labels in batches:
-        yield outputs(model, inputs, precision), labels
 
 
 @torch.inference_mode()
@@ -86,7 +79,14 @@ def sum_type(device: torch.device) -> torch.dtype:
 
 def _sums(outputs: Tensor, labels: Tensor, classes: int, task: Task) -> tuple[Tensor, Tensor, Tensor]:
     """Return the sum of the losses of a batch, and of each class the hits and the examples, (classes,) int64."""
+    if not len(labels):  # a mean over nothing is NaN
+        return _no_sums(outputs, classes)
     loss = mean_loss(outputs, labels, task).to(sum_type(outputs.device)) * len(labels)
     hits = labels.new_zeros(classes).index_add_(0, labels, (outputs.argmax(1) == labels).long())
     examples = labels.new_zeros(classes).index_add_(0, labels, torch.ones_like(labels))
     return loss, hits, examples
+
+
+def _no_sums(outputs: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    none = torch.zeros(classes, dtype=torch.int64, device=outputs.device)
+    return torch.zeros((), dtype=sum_type(outputs.device), device=outputs.device), none, none

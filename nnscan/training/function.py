@@ -11,6 +11,7 @@ from inspect import signature
 from itertools import islice
 from typing import Any
 
+from nnscan.allocation import AllocationEndedError
 from nnscan.dotted import load_function
 from nnscan.identity import Purpose, seed32
 from nnscan.training.place import Place
@@ -38,6 +39,8 @@ class FunctionTraining:
         ------
         ValueError
             Where it yields other names, values that are no numbers, or nothing at all.
+        AllocationEndedError
+            Where the allocation ends before the last epoch.
         """
         training = self.trial.settings["training"]
         function = load_function(training["function"])
@@ -52,6 +55,8 @@ class FunctionTraining:
                 told = epoch
                 checked = _checked(row, training["metrics"], training["function"])
                 yield {**checked, "epoch_seconds": time.perf_counter() - started}
+                if self.place.allocation.reason and epoch < self.trial.epochs:
+                    raise AllocationEndedError(self.place.allocation.reason)
         if not told:
             raise ValueError(f"{training['function']} yielded nothing: let it yield a dict of floats an epoch.")
         if "epochs" in offered:

@@ -38,8 +38,16 @@ class Group(Protocol):
         """Return, on every rank alike, whether any said so at the call before: asked each step, it waits for nobody."""
         ...
 
+    def stack(self, values: Tensor) -> Tensor:
+        """Return the `values` of all ranks, which have one shape: (size, *shape), in the order of the ranks."""
+        ...
+
     def gather(self, rows: Tensor) -> Tensor:
-        """Return the rows of all ranks in their order, one behind the other along dimension 0."""
+        """Return the rows of all ranks in their order, one behind the other along dimension 0; lengths may differ."""
+        ...
+
+    def tell(self, content: bytes) -> bytes:
+        """Return, on every rank, the `content` of rank 0."""
         ...
 
     def parallel(self, model: nn.Module) -> nn.Module:
@@ -74,9 +82,17 @@ class Alone:
         """Return `flag`, at once."""
         return flag
 
+    def stack(self, values: Tensor) -> Tensor:
+        """Return `values` as the only row."""
+        return values[None]
+
     def gather(self, rows: Tensor) -> Tensor:
         """Return `rows`."""
         return rows
+
+    def tell(self, content: bytes) -> bytes:
+        """Return `content`."""
+        return content
 
     def parallel(self, model: nn.Module) -> nn.Module:
         """Return `model`."""
@@ -87,3 +103,8 @@ class Alone:
 
 
 ALONE = Alone()
+
+
+def share(rank: int, size: int, count: int) -> slice:
+    """Return the part of `count` examples in order that is `rank`'s of `size` ranks; they differ by one at most."""
+    return slice(rank * count // size, (rank + 1) * count // size)

@@ -1,5 +1,8 @@
 """The training of one trial: an epoch is its steps, then an evaluation.
 
+Of several ranks each does all of this at the same time, with its share of every batch; all come to the same rows, but
+for what the clock says.
+
 state = begin(trial, data)
 rows = [first_row(state, data)]
 while state.epoch < trial.epochs and not early_stopping.stop(rows, trial):
@@ -12,21 +15,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from nnscan.data.batches import epoch_order
 from nnscan.identity import Purpose
 from nnscan.models.outputs import probabilities
 from nnscan.results.metric import best_epoch, smallest_wins
-from nnscan.training.evaluate import Evaluation, autocast, evaluate, predict
+from nnscan.training.evaluate import Evaluation, autocast, evaluate, outputs
 from nnscan.training.losses import mean_loss
 from nnscan.training.optimizers import set_learning_rate
 from nnscan.training.state import RandomStates, TrainingState, batch_ends, copy_weights, epoch_seed, start_epoch
-from nnscan.training.trial_data import TrialData
+from nnscan.training.trial_data import Batch, TrialData
 
 Row = dict[str, Any]
 """Metrics of an epoch."""
@@ -67,7 +72,7 @@ def train_epoch(state: TrainingState, data: TrialData, interrupted: Callable[[],
         state.random = None
     state.model.train()
     for indices in _batches_left(state, data):
-        _step(state, data, indices)
+        train_step(state, data, indices)
         if interrupted():
             state.sums.seconds += time.perf_counter() - started
             state.random = RandomStates.now(data.device)
@@ -75,22 +80,44 @@ def train_epoch(state: TrainingState, data: TrialData, interrupted: Callable[[],
     return _end_epoch(state, data, started)
 
 
-def train_step(state: TrainingState, inputs: Tensor, labels: Tensor) -> Tensor:
-    """Take one step of the optimiser on a batch and return its mean loss; counts the batch in the epoch's sums."""
-    settings = state.trial.settings
-    with autocast(inputs.device, settings["training"]["precision"]):
-        outputs = state.model(inputs)
-    loss = mean_loss(outputs, labels, settings["task"])
+def train_step(state: TrainingState, data: TrialData, indices: Tensor) -> None:
+    """Take the epoch's next step of the optimiser, on the batch `indices` of all ranks together."""
+    examples = len(indices)
+    draws = data.draws(examples, state.augmentation)
     state.parameters.zero_gradients()
-    loss.backward()  # type: ignore[no-untyped-call]
-    if settings["training"]["gradient_clip"]:
-        state.parameters.clip(settings["training"]["gradient_clip"])
+    ends = batch_ends(examples, state.part_size)
+    for start, end in zip([0, *ends], ends, strict=False):
+        part = slice(start, end)
+        share = data.share(indices[part], state.buffers, draws.of(part) if draws is not None else None, state.group)
+        with _kept_apart(state, end < examples):
+            add_gradient(state, share, examples)
+    if clip := state.trial.settings["training"]["gradient_clip"]:
+        state.parameters.clip(clip)
+    set_learning_rate(state.optimizer, state.schedule(state.steps))
     state.optimizer.step()
+    state.sums.examples += examples
+    state.step += 1
+
+
+def add_gradient(state: TrainingState, share: Batch, examples: int) -> None:
+    """Add to the gradient what this rank's share of a part of a batch has in it; counts the share in the epoch's sums.
+
+    Over all shares the gradient becomes that of the mean loss of the batch's `examples`. Where there are several ranks
+    it is the mean of theirs: so each weighs its own by their number.
+    """
+    inputs, labels = share
+    state.presence.counts = bool(len(labels))
+    with autocast(inputs.device, state.trial.settings["training"]["precision"]):
+        outputs = state.network(inputs)
+    if not len(labels):
+        outputs[:0].sum().backward()  # of nothing, but through all: the others wait for this rank
+        return
+    loss = mean_loss(outputs, labels, state.trial.settings["task"])
+    weight = len(labels) * state.group.size / examples
+    (loss if weight == 1 else loss * weight).backward()  # type: ignore[no-untyped-call]
     # Sums stay on the device: reading one here would make every step wait for it.
     state.sums.loss.add_(loss.detach(), alpha=len(labels))
     state.sums.hits.add_((outputs.detach().argmax(1) == labels).sum())
-    state.sums.examples += len(labels)
-    return loss
 
 
 def keep_best(state: TrainingState, rows: list[Row], metric: str) -> None:
@@ -102,13 +129,14 @@ def keep_best(state: TrainingState, rows: list[Row], metric: str) -> None:
 def test(state: TrainingState, data: TrialData) -> tuple[Evaluation, Tensor]:
     """Return how well the network does on the test set, and its class probabilities there, (N, classes) float32.
 
+    Every rank of a group has them all.
+
     The one place where the test set is read.
     """
     task = state.trial.settings["task"]
-    batches = data.test_batches(state.evaluation_buffers)
-    predicted = list(predict(state.model, batches, state.trial.settings["training"]["precision"]))
-    found = torch.cat([probabilities(outputs, task["loss"]).cpu() for outputs, _ in predicted])
-    return evaluate(predicted, data.classes, task), found
+    predicted = list(_predicted(state, data.test_batches(state.evaluation_buffers, state.group)))
+    found = torch.cat([state.group.gather(probabilities(outputs, task["loss"]).cpu()) for outputs, _ in predicted])
+    return evaluate(predicted, data.classes, task, state.group), found
 
 
 def _batches_left(state: TrainingState, data: TrialData) -> Iterator[Tensor]:
@@ -121,20 +149,19 @@ def _batches_left(state: TrainingState, data: TrialData) -> Iterator[Tensor]:
             yield indices[start:end]
 
 
-def _step(state: TrainingState, data: TrialData, indices: Tensor) -> None:
-    draws = data.draws(len(indices), state.augmentation)
-    inputs, labels = data.batch(indices, state.buffers, draws)
-    set_learning_rate(state.optimizer, state.schedule(state.steps))
-    train_step(state, inputs, labels)
-    state.step += 1
+def _kept_apart(state: TrainingState, apart: bool) -> AbstractContextManager[object]:
+    """Return the context in which the ranks keep their gradients to themselves: the last part of a batch joins all."""
+    if apart and isinstance(state.network, DistributedDataParallel):
+        return state.network.no_sync()
+    return nullcontext()
 
 
 def _end_epoch(state: TrainingState, data: TrialData, started: float) -> Row:
     """Evaluate after the epoch's last step and return its row; the state then stands before the next epoch."""
     sums = state.sums
     trained: Row = {
-        "train_loss": sums.loss.item() / sums.examples,
-        "train_accuracy": sums.hits.item() / sums.examples,
+        "train_loss": state.group.add(sums.loss).item() / sums.examples,
+        "train_accuracy": state.group.add(sums.hits).item() / sums.examples,
     }
     seconds_before, sums.seconds = sums.seconds, sums.seconds + time.perf_counter() - started
     validated = _validate(state, data)
@@ -152,7 +179,13 @@ def _end_epoch(state: TrainingState, data: TrialData, started: float) -> Row:
 def _validate(state: TrainingState, data: TrialData) -> Row:
     if not len(data.validation):
         return {}
-    settings = state.trial.settings
-    batches = data.validation_batches(state.evaluation_buffers)
-    predicted = predict(state.model, batches, settings["training"]["precision"])
-    return {**evaluate(predicted, data.classes, settings["task"]).metrics("val")}
+    predicted = _predicted(state, data.validation_batches(state.evaluation_buffers, state.group))
+    return {**evaluate(predicted, data.classes, state.trial.settings["task"], state.group).metrics("val")}
+
+
+def _predicted(state: TrainingState, batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield outputs and labels of this rank's share of each batch; the model is left in evaluation mode."""
+    state.model.eval()
+    for inputs, labels in batches:
+        state.presence.counts = bool(len(labels))
+        yield outputs(state.model, inputs, state.trial.settings["training"]["precision"])[: len(labels)], labels

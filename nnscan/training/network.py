@@ -13,9 +13,12 @@ from typing import Any
 
 import torch
 import torch._dynamo  # torch does at the first optimiser: 2 s that belong to no trial
+from torch import Tensor
 
+from nnscan.allocation import AllocationEndedError, Reason
 from nnscan.data.batches import resident
 from nnscan.data.dataset import Dataset, load
+from nnscan.errors import DataError
 from nnscan.identity import NUMERICS, canonical_json
 from nnscan.models.folder import ModelCard, predictions_table, save_model
 from nnscan.training import checkpoint, early_stopping, loop
@@ -57,14 +60,16 @@ class NetworkTraining:
         """Return the training of `trial` as its newest checkpoint left it, or before its first step."""
         torch.set_num_threads(place.launch.threads)
         data = _trial_data(trial, place)
+        _check_alike(data, place)
         found = checkpoint.load_newest(
-            place.folder.checkpoints, trial.key, fingerprint=_fingerprint(trial, place, data)
+            place.folder.checkpoints, trial.key, fingerprint=_fingerprint(trial, place, data), group=place.group
         )
         for reason in found.passed_over:
             print(f"passed over a checkpoint: {reason}", flush=True)  # into the worker's log
         if found.checkpoint is None:
-            return cls(trial, place, data, begin(trial, data), [])
-        return cls(trial, place, data, checkpoint.restore(found.checkpoint, trial, data), found.checkpoint.rows)
+            return cls(trial, place, data, begin(trial, data, place.group), [])
+        state = checkpoint.restore(found.checkpoint, trial, data, place.group)
+        return cls(trial, place, data, state, found.checkpoint.rows)
 
     def columns(self) -> Metrics:
         """Return what data and code were, and how large the network is."""
@@ -75,7 +80,13 @@ class NetworkTraining:
         }
 
     def epochs(self) -> Iterator[Metrics]:
-        """Yield the metrics of each epoch, those of the checkpoint first; checkpoints are saved as the launch asks."""
+        """Yield the metrics of each epoch, those of the checkpoint first; checkpoints are saved as the launch asks.
+
+        Raises
+        ------
+        AllocationEndedError
+            On every rank at the same step, with the training saved.
+        """
         yield from list(self.rows)
         if not self.rows and self.trial.kind is Kind.TRIAL:
             yield self._add(loop.first_row(self.state, self.data))
@@ -90,29 +101,40 @@ class NetworkTraining:
         more: Metrics = {}
         if self.trial.kind is Kind.RETRAINING:
             more = self._test_and_save()
-        elif self.state.best is not None:
+        elif self.state.best is not None and self.place.group.rank == 0:
             self.state.model.load_state_dict(self.state.best)
             save_model(self.place.folder.kept / self.trial.key, self.state.model, self._card({}))
         return more
 
     def remove_checkpoints(self) -> None:
         """Remove the checkpoints of the trial, whoever wrote them."""
-        checkpoint.remove(self.place.folder.checkpoints, self.trial.key)
+        if self.place.group.rank == 0:
+            checkpoint.remove(self.place.folder.checkpoints, self.trial.key)
 
     def _add(self, row: Metrics) -> Metrics:
         self.rows.append(row)
-        if self.trial.settings["training"]["keep"] == "best" and self.trial.kind is Kind.TRIAL:
+        keeps = self.trial.settings["training"]["keep"] == "best" and self.trial.kind is Kind.TRIAL
+        if keeps and self.place.group.rank == 0:
             loop.keep_best(self.state, self.rows, self.place.launch.metric)
         return row
 
     def _next_epoch(self, timer: Timer) -> Metrics:
         row = None
         while row is None:
-            row = loop.train_epoch(self.state, self.data, timer.is_due)
+            row = loop.train_epoch(self.state, self.data, lambda: self._is_interrupted(timer))
             if row is None:
                 self._save()
+                self._end_with_allocation()
                 timer.restart()
         return row
+
+    def _is_interrupted(self, timer: Timer) -> bool:
+        return self.place.group.soon(timer.is_due() or self.place.allocation.reason is not None)
+
+    def _end_with_allocation(self) -> None:
+        for reason in (Reason.TERMINATED, Reason.TIME_LIMIT):  # where ranks were told different ones, the graver
+            if self.place.group.agree(self.place.allocation.reason is reason):
+                raise AllocationEndedError(reason)
 
     def _epochs_are_due(self) -> bool:
         every = self.place.launch.checkpoint_epochs
@@ -126,11 +148,15 @@ class NetworkTraining:
     def _test_and_save(self) -> Metrics:
         evaluation, found = loop.test(self.state, self.data)
         metrics = evaluation.metrics("test")
+        if self.place.group.rank == 0:
+            self._save_models(metrics, found)
+        return {**metrics, "metrics": self.rows[-1]}
+
+    def _save_models(self, metrics: Metrics, found: Tensor) -> None:
         dataset = self.data.dataset
         predictions = predictions_table(found, dataset.test_labels, dataset.classes)
         for family in self.trial.families:
             save_model(self.place.folder.models / family, self.state.model, self._card(metrics), predictions)
-        return {**metrics, "metrics": self.rows[-1]}
 
     def _card(self, test: Metrics) -> ModelCard:
         images = self.data.images
@@ -165,6 +191,17 @@ class Timer:
     def restart(self) -> None:
         """Begin anew."""
         self.started = time.monotonic()
+
+
+def _check_alike(data: TrialData, place: Place) -> None:
+    """Raise DataError, on every rank, where one has other data than rank 0: a trial would be trained on a mixture."""
+    own = data.dataset.fingerprint
+    theirs = place.group.tell(own.encode()).decode()
+    if place.group.agree(own != theirs):
+        raise DataError(
+            f"The processes of the trial see different data below {place.data_root}: rank {place.group.rank}"
+            f" {own}, rank 0 {theirs}. Let every node see the same files, then launch again."
+        )
 
 
 def _fingerprint(trial: Trial, place: Place, data: TrialData) -> str:

@@ -27,7 +27,7 @@ class Place:
     folder: ScanFolder
     launch: Launch
     device: str
-    """`cpu`, `cuda` or `mps`."""
+    """`cpu`, `cuda`, `mps`, or one GPU of several: `cuda:1`."""
     writer: str
     """Name of the worker's journal: part of the names of its checkpoints."""
     closed: Callable[[], bool]
@@ -47,8 +47,8 @@ class Place:
         return _code_fingerprint(self.launch.name, tuple(dotted_paths(settings)))
 
     def check(self) -> None:
-        """Raise TakenOverError where another has taken the bundle over."""
-        if self.closed():
+        """Raise TakenOverError, on every rank alike, where another has taken the bundle over: rank 0 looks."""
+        if self.group.agree(self.group.rank == 0 and self.closed()):
             raise TakenOverError
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from nnscan.data.batches import Buffers
 from nnscan.identity import Purpose, seed32
 from nnscan.models.build import build
 from nnscan.training import evaluate
+from nnscan.training.batch_norm import Presence, synchronize
+from nnscan.training.group import ALONE, Group
 from nnscan.training.optimizers import optimizer
 from nnscan.training.parameters import FlatParameters, flatten, prefers_channels_last
 from nnscan.training.schedules import Schedule, schedule
@@ -41,6 +44,29 @@ class RandomStates:
         cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         return cls(torch.get_rng_state(), _numpy_state(), random.getstate(), cuda)
 
+    @classmethod
+    def seeded(cls, seed: int, device: torch.device) -> RandomStates:
+        """Seed the generators, and return their states."""
+        seed_generators(seed)
+        return cls.now(device)
+
+    def to_json(self) -> str:
+        """Return the states as text, which can travel."""
+        return json.dumps(_plain(vars(self)))
+
+    @classmethod
+    def from_json(cls, text: str) -> RandomStates:
+        """Return what `to_json` told."""
+        told = json.loads(text)
+        version, state, gauss = told["python"]
+        key = torch.tensor(told["numpy"]["state"]["key"])
+        return cls(
+            cpu=_bytes(told["cpu"]),
+            numpy={**told["numpy"], "state": {**told["numpy"]["state"], "key": key}},
+            python=(version, tuple(state), gauss),
+            cuda=None if told["cuda"] is None else _bytes(told["cuda"]),
+        )
+
     def restore(self, device: torch.device) -> None:
         """Make the generators go on from here."""
         torch.set_rng_state(self.cpu)
@@ -55,12 +81,14 @@ class EpochSums:
     """Sums over the examples that an epoch has trained on so far; the tensors stay on the device."""
 
     loss: Tensor
-    """Of the examples' losses, each as it was when its batch was trained on."""
+    """Of the examples' losses, each as it was when its batch was trained on; of this rank's."""
 
     hits: Tensor
-    """Examples that were classified rightly then, int64."""
+    """Examples that were classified rightly then, int64; of this rank's."""
 
     examples: int = 0
+    """Of all ranks."""
+
     seconds: float = 0.0
     """Spent on training, that is without evaluation."""
 
@@ -77,12 +105,22 @@ class TrainingState:
 
     trial: Trial
     model: nn.Module
+    network: nn.Module
+    """What is trained: `model`, or around it what adds up the gradients of several ranks."""
+
+    group: Group
+    presence: Presence
+    """Set before `network` or `model` is fed."""
+
     parameters: FlatParameters
     optimizer: Optimizer
     schedule: Schedule
     buffers: Buffers
     evaluation_buffers: Buffers
     steps_per_epoch: int
+    part_size: int
+    """Examples of a batch, of all ranks, whose gradient is computed at a time: with `training.accumulation` fewer."""
+
     sums: EpochSums
     """Of the epoch that runs."""
 
@@ -107,8 +145,8 @@ class TrainingState:
         return self.epoch * self.steps_per_epoch + self.step
 
 
-def begin(trial: Trial, data: TrialData) -> TrainingState:
-    """Return the state before the first step: the network initialised, on the device of `data`.
+def begin(trial: Trial, data: TrialData, group: Group = ALONE) -> TrainingState:
+    """Return the state before the first step: the network initialised, on the device of `data`, alike on every rank.
 
     Raises
     ------
@@ -117,30 +155,38 @@ def begin(trial: Trial, data: TrialData) -> TrainingState:
     """
     settings = trial.settings
     batch_size = settings["training"]["batch_size"]
+    part_size = max(1, batch_size // settings["training"].get("accumulation", 1))
     model = build(settings["model"], data.input_shape, data.classes, seed=_seed(trial, Purpose.INITIALISATION))
     model.to(data.device)
+    presence = Presence(group)
+    if group.size > 1:
+        synchronize(model, presence)
     parameters = flatten(model)
     channels_last = prefers_channels_last(model)
     steps = len(batch_ends(len(data.training), batch_size))
     return TrainingState(
         trial=trial,
         model=model,
+        network=group.parallel(model),
+        group=group,
+        presence=presence,
         parameters=parameters,
         optimizer=optimizer(settings["optimizer"], parameters),
         schedule=schedule(settings["optimizer"], epochs=settings["training"]["epochs"], steps_per_epoch=steps),
-        # One more than a batch: where the last example of an epoch is alone it joins the batch before.
-        buffers=data.buffers(batch_size + 1, channels_last=channels_last),
+        # One more than a part: where the last example of an epoch is alone it joins the batch before.
+        buffers=data.buffers(part_size + 1, channels_last=channels_last),
         evaluation_buffers=data.buffers(
             evaluate.batch_size(data.input_shape, data.device), channels_last=channels_last
         ),
         steps_per_epoch=steps,
+        part_size=part_size,
         sums=EpochSums.zero(data.device),
         augmentation=torch.Generator(),
     )
 
 
 def batch_ends(examples: int, batch_size: int) -> list[int]:
-    """Return where the batches of an epoch end: every `batch_size` examples, and at the last.
+    """Return where the batches of an epoch, or the parts of a batch, end: every `batch_size` examples, and at the last.
 
     An example that would be alone joins the batch before it: batch normalisation has no variance of one.
 
@@ -159,15 +205,24 @@ def start_epoch(state: TrainingState, device: torch.device) -> None:
     """Zero the sums and seed every generator for the next epoch: its draws depend on nothing that ran before."""
     state.sums = EpochSums.zero(device)
     state.augmentation.manual_seed(epoch_seed(state, Purpose.AUGMENTATION))
-    dropout = epoch_seed(state, Purpose.DROPOUT)
-    torch.manual_seed(dropout)
-    np.random.seed(dropout)
-    random.seed(dropout)
+    seed_generators(dropout_seed(state))
+
+
+def seed_generators(seed: int) -> None:
+    """Seed the generators that models draw from."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
 
 
 def epoch_seed(state: TrainingState, purpose: Purpose) -> int:
     """Return the seed of one kind of draw in the epoch after those done."""
     return _seed(state.trial, purpose, state.epoch + 1)
+
+
+def dropout_seed(state: TrainingState) -> int:
+    """Return the seed of what a network draws in that epoch; each rank has its own, for its own examples."""
+    return _seed(state.trial, Purpose.DROPOUT, state.epoch + 1, state.group.rank)
 
 
 def copy_weights(model: nn.Module) -> Weights:
@@ -181,9 +236,20 @@ def _copy(value: Any) -> Any:
     return value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
-def _seed(trial: Trial, purpose: Purpose, epoch: int = 0) -> int:
+def _seed(trial: Trial, purpose: Purpose, epoch: int = 0, rank: int = 0) -> int:
     seed = trial.settings["training"]["seed"]
-    return seed32(seed, purpose, replicate=trial.replicate, fold=trial.fold, epoch=epoch)
+    return seed32(seed, purpose, replicate=trial.replicate, fold=trial.fold, epoch=epoch, rank=rank)
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` with tensors as lists."""
+    if isinstance(value, Tensor):
+        return value.tolist()
+    return {name: _plain(item) for name, item in value.items()} if isinstance(value, Mapping) else value
+
+
+def _bytes(values: list[int]) -> Tensor:
+    return torch.tensor(values, dtype=torch.uint8)
 
 
 def _numpy_state() -> dict[str, Any]:

@@ -14,10 +14,13 @@ from nnscan.data.batches import Buffers
 from nnscan.data.dataset import Dataset
 from nnscan.data.folds import split
 from nnscan.data.normalization import Normalization
+from nnscan.training.group import ALONE, Group
 from nnscan.trial import Kind, Trial
 
 Batch = tuple[Tensor, Tensor]
-"""Inputs (n, ...), float32 and normalised, and labels (n,), int64, both on the device."""
+"""Inputs (n, ...), float32 and normalised, and labels (n,), int64, both on the device.
+
+Of a rank that has no share of it: the inputs of one example, for a network that takes no empty batch, and no labels."""
 
 
 @dataclass(frozen=True)
@@ -82,23 +85,42 @@ class TrialData:
         inputs = batches.take(self.images, indices, buffers, draws)
         return inputs, self.labels.index_select(0, indices).to(self.device)
 
+    def share(self, indices: Tensor, buffers: Buffers, draws: Draws | None, group: Group) -> Batch:
+        """Return this rank's share of the batch `indices`, of which `draws` are the augmentations."""
+        part, count = fed(group, len(indices))
+        inputs, labels = self.batch(indices[part], buffers, draws.of(part) if draws is not None else None)
+        return inputs, labels[:count]
+
     def draws(self, count: int, generator: torch.Generator) -> Draws | None:
         """Return the augmentations of a batch of `count` examples, on the device; none where they are off."""
         if not is_on(self.augmentation):
             return None
         return draw(count, self.augmentation, generator, self.input_shape).to(self.device)
 
-    def validation_batches(self, buffers: Buffers) -> Iterator[Batch]:
-        """Yield the part that validates, each example once, in order."""
+    def validation_batches(self, buffers: Buffers, group: Group = ALONE) -> Iterator[Batch]:
+        """Yield this rank's share of each batch of the part that validates: each example once, in order."""
         for indices in torch.split(self.validation, len(buffers.values)):
-            yield self.batch(indices, buffers)
+            yield self.share(indices, buffers, None, group)
 
-    def test_batches(self, buffers: Buffers) -> Iterator[Batch]:
-        """Yield the test set, each example once, in order. For the final evaluation alone."""
+    def test_batches(self, buffers: Buffers, group: Group = ALONE) -> Iterator[Batch]:
+        """Yield likewise the test set. For the final evaluation alone."""
         images, labels = self.dataset.test_images.to(self.images.device), self.dataset.test_labels
         for indices in torch.split(torch.arange(len(labels)), len(buffers.values)):
-            inputs = batches.take(images, indices.to(images.device), buffers)
-            yield inputs, labels[indices].to(self.device)
+            part, count = fed(group, len(indices))
+            inputs = batches.take(images, indices[part].to(images.device), buffers)
+            yield inputs, labels[indices[part][:count]].to(self.device)
+
+
+def fed(group: Group, count: int) -> tuple[slice, int]:
+    """Return which of `count` examples this rank feeds its network, and how many of these count: all, or none of one.
+
+    Examples
+    --------
+    >>> fed(ALONE, 7)
+    (slice(0, 7, None), 7)
+    """
+    part = group.share(count)
+    return (part, part.stop - part.start) if part.stop > part.start else (slice(0, 1), 0)
 
 
 def shared_by(trial: Trial) -> tuple[object, ...]:

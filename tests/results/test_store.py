@@ -465,6 +465,14 @@ def test_a_column_that_becomes_text_keeps_its_values(type_: str) -> None:
     assert part.conform(table, pa.schema({"a.x": pa.string()}))["a.x"].to_pylist() == text
 
 
+def test_an_option_that_came_later_has_the_value_that_was_so_before() -> None:
+    before = pa.table({"training.batch_size": pa.array([64, None])})  # the second by a training function
+    columns = {"training.batch_size": pa.int64(), "training.accumulation": pa.int64(), "model.width": pa.int64()}
+    wide = part.conform(before, pa.schema(columns))
+    assert wide["training.accumulation"].to_pylist() == [1, None]
+    assert wide["model.width"].to_pylist() == [None, None]
+
+
 def test_nothing_is_rewritten_where_the_schema_stays(folder: ScanFolder) -> None:
     with writing(folder, "l-0", PLACE) as writer:
         write_trial(writer, 0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nnscan.training.evaluate import batch_size, evaluate, predict
+from nnscan.training.evaluate import batch_size, evaluate, outputs
 
 TASK = {"loss": "cross_entropy", "label_smoothing": 0.0}
 
@@ -12,16 +12,16 @@ TASK = {"loss": "cross_entropy", "label_smoothing": 0.0}
 def pairs(sizes: list[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Return outputs and labels of 10 examples of 4 classes (none of class 3) in batches of `sizes`."""
     generator = torch.Generator().manual_seed(0)
-    outputs = torch.randn(10, 4, generator=generator)
+    logits = torch.randn(10, 4, generator=generator)
     labels = torch.tensor([0, 1, 2, 0, 1, 2, 0, 0, 0, 1])
-    return list(zip(outputs.split(sizes), labels.split(sizes), strict=True))
+    return list(zip(logits.split(sizes), labels.split(sizes), strict=True))
 
 
 def test_evaluation_is_the_mean_over_examples_counted_by_hand() -> None:
-    (outputs, labels), *_ = pairs([10])
+    (logits, labels), *_ = pairs([10])
     found = evaluate(pairs([10]), 4, TASK)
-    losses = [-outputs[i].log_softmax(0)[label].item() for i, label in enumerate(labels.tolist())]
-    hits = [int(outputs[i].argmax()) == label for i, label in enumerate(labels.tolist())]
+    losses = [-logits[i].log_softmax(0)[label].item() for i, label in enumerate(labels.tolist())]
+    hits = [int(logits[i].argmax()) == label for i, label in enumerate(labels.tolist())]
     assert found.loss == pytest.approx(sum(losses) / 10)
     assert found.accuracy == sum(hits) / 10
     for label in range(3):
@@ -43,20 +43,17 @@ def test_metrics_are_named_after_the_part() -> None:
     assert list(names) == ["test_loss", "test_accuracy", "test_class_accuracy"]
 
 
-def test_predict_switches_off_dropout_batch_statistics_and_graphs() -> None:
-    model = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5))
-    inputs, labels = torch.randn(5, 3) + 4, torch.zeros(5, dtype=torch.int64)
-    ((outputs, same),) = predict(model, [(inputs, labels)], "float32")
-    torch.testing.assert_close(outputs, inputs / math.sqrt(1 + 1e-5))  # initial statistics: mean 0, variance 1
-    assert same is labels
-    assert not outputs.requires_grad
-    assert not model[0].running_mean.any()
+def test_outputs_have_no_graph() -> None:
+    assert not outputs(nn.Linear(3, 2), torch.randn(5, 3), "float32").requires_grad
+
+
+def test_a_rank_without_examples_adds_nothing() -> None:
+    none = [(torch.full((0, 4), math.nan), torch.zeros(0, dtype=torch.int64))]
+    assert repr(evaluate([*pairs([10]), *none], 4, TASK)) == repr(evaluate(pairs([10]), 4, TASK))
 
 
 def test_bfloat16_computes_in_bfloat16() -> None:
-    inputs = torch.randn(5, 3)
-    ((outputs, _),) = predict(nn.Linear(3, 2), [(inputs, torch.zeros(5, dtype=torch.int64))], "bfloat16")
-    assert outputs.dtype == torch.bfloat16
+    assert outputs(nn.Linear(3, 2), torch.randn(5, 3), "bfloat16").dtype == torch.bfloat16
 
 
 def test_batch_size_falls_with_the_size_of_an_example() -> None:

@@ -113,8 +113,8 @@ def test_one_step_of_linear_regression_is_its_closed_form() -> None:
     )
     data = data_of(one)
     state = begin(one, data)
-    inputs, labels = torch.randn(10, 1, 8, 8), torch.arange(10) % 3
-    train_step(state, inputs, labels)
+    train_step(state, data, data.training[:10])
+    inputs, labels = data.batch(data.training[:10], state.buffers)
     # Loss |W x - y|^2 / (N C) at W = 0: the gradient is -2 y x^T / (N C).
     targets = nn.functional.one_hot(labels, 3).float()
     torch.testing.assert_close(state.model[1].weight, 0.05 * 2 / 30 * targets.T @ inputs.flatten(1))
@@ -127,7 +127,7 @@ def test_gradient_clipping_bounds_the_step() -> None:
     data = data_of(one)
     state = begin(one, data)
     before = state.parameters.values[0].clone()
-    train_step(state, torch.randn(10, 1, 8, 8), torch.arange(10) % 3)
+    train_step(state, data, data.training[:10])
     step = (state.parameters.values[0] - before).norm().item()
     assert step == pytest.approx(0.05 * 0.01, rel=1e-3)
 
@@ -291,3 +291,19 @@ def test_the_task_decides_the_loss(task: dict[str, Any]) -> None:
         "cross_entropy": lambda: nn.functional.cross_entropy(model(inputs), labels, label_smoothing=0.1),
     }[one.settings["task"]["loss"]]()
     assert row["val_loss"] == pytest.approx(expected.item(), rel=1e-6)
+
+
+def normalizing(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Dropout(0.5), nn.Linear(64, classes))
+
+
+def test_an_evaluation_switches_off_dropout_and_batch_statistics() -> None:
+    one = trial(model={"name": f"{__name__}:normalizing", "arguments": {}})
+    data = data_of(one)
+    state = begin(one, data)
+    row = first_row(state, data)
+    inputs, labels = data.batch(data.validation, data.buffers(100, channels_last=False))
+    # Initial statistics: mean 0, variance 1.
+    outputs = state.model[3](inputs.flatten(1) / math.sqrt(1 + 1e-5))
+    assert row["val_loss"] == pytest.approx(nn.functional.cross_entropy(outputs, labels).item(), rel=1e-5)
+    assert not state.model[1].running_mean.any()
