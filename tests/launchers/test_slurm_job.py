@@ -226,7 +226,7 @@ def test_an_error_that_is_no_trials_fault_ends_the_bundle(fake: Any) -> None:
 
 def test_the_same_environment_is_good() -> None:
     check_versions(bench_launch(provenance=provenance()))
-    with pytest.raises(LauncherError, match="launched with 2[.]7"):
+    with pytest.raises(LauncherError, match=r"launched with 2[.]7"):
         check_versions(bench_launch(provenance={"python": "2.7"}))
 
 
