@@ -94,6 +94,8 @@ class Submitted:
     jobs: tuple[SubmittedJob, ...]
     retrain_job: str = ""
     """The one that retrains the winners after all others."""
+    note: str = ""
+    """What could not be found out before."""
 
 
 @dataclass(frozen=True, kw_only=True)

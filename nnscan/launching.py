@@ -60,6 +60,8 @@ class Order:
     """Folder that users' modules are imported from."""
     import_path: tuple[str, ...] = ()
     """Where `code` is the copy that an earlier launch took: its import path. Else jobs of Slurm get a new copy."""
+    further_jobs: int = 0
+    """Jobs that will be submitted beside those of the trials: limits of the cluster must leave room for them."""
 
 
 Then = Callable[[Order, Outcome], Outcome]
@@ -94,7 +96,8 @@ def launch(
         Where the scan folder cannot be read or written.
     """
     folder = ScanFolder(folder.path.absolute())  # workers may start elsewhere
-    order = Order(scan=scan, folder=folder, options=options or LaunchOptions(), show=show)
+    further_jobs = int(then is not nothing)
+    order = Order(scan=scan, folder=folder, options=options or LaunchOptions(), show=show, further_jobs=further_jobs)
     plan = expand(scan)
     with held(order) as left_alone:
         _settle(order, plan)
@@ -236,11 +239,11 @@ def _submit(order: Order, launch: Launch, work: Work) -> Submitted:
     """Hand the trials to Slurm, once all that can be known of data, code and cluster is found right."""
     count, seconds = len(work.keys), seconds_of_work(work.plan, order.folder, work.keys)
     launcher = submitting.launcher(order.folder, launch, order.options)
-    launcher = submitting.checked(launcher, count, seconds)
+    launcher, note = submitting.checked(replace(launcher, further_jobs=order.further_jobs), count, seconds)
     launch = write_for_jobs(order, launch, work)
     bundles = [bundle for array in launcher.plan(count, seconds) for bundle in array.bundles]
     launch_folder.deal(order.folder, launch.name, bundles)
-    return submitting.submit(replace(launcher, launch=launch), count, seconds)
+    return replace(submitting.submit(replace(launcher, launch=launch), count, seconds), note=note)
 
 
 def write_for_jobs(order: Order, launch: Launch, work: Work) -> Launch:

@@ -36,8 +36,8 @@ def refuse(launcher: SlurmLauncher, trials: int, seconds: float | None) -> None:
         raise ScanError("Slurm", problems)
 
 
-def checked(launcher: SlurmLauncher, trials: int, seconds: float | None) -> SlurmLauncher:
-    """Return the launcher, knowing its cluster.
+def checked(launcher: SlurmLauncher, trials: int, seconds: float | None) -> tuple[SlurmLauncher, str]:
+    """Return the launcher, knowing its cluster, and what could not be found out of that.
 
     Raises
     ------
@@ -46,8 +46,7 @@ def checked(launcher: SlurmLauncher, trials: int, seconds: float | None) -> Slur
     """
     known = knowing(launcher)
     refuse(known, trials, seconds)
-    check_visible(ScanFolder(known.folder), Request(known.launch, known.profile))
-    return known
+    return known, check_visible(ScanFolder(known.folder), Request(known.launch, known.profile))
 
 
 def submit(launcher: SlurmLauncher, trials: int, seconds: float | None) -> Submitted:

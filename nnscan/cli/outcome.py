@@ -56,6 +56,7 @@ def going_on_lines(outcome: Outcome, noun: str = "trial") -> Iterator[str]:
     """Yield which jobs were submitted, how far all is, and how to follow them: nobody has to stay logged in."""
     if outcome.submitted:
         yield from (f"Submitted {_job(job, noun)}" for job in outcome.submitted.jobs)
+        yield from [f"Note: {outcome.submitted.note}"] if outcome.submitted.note else []
         if outcome.submitted.retrain_job:
             yield f"Submitted job {outcome.submitted.retrain_job}: retrains the winners when the others have ended"
     if outcome.elsewhere:
