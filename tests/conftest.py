@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,20 +26,12 @@ def data_root() -> Path:
 
 @pytest.fixture(scope="session")
 def slurm() -> None:
-    """Skip where there is no Slurm: SLURM_CONF, as any client's, says which cluster it is."""
+    """Skip where there is no Slurm: SLURM_CONF, as any client's, says which cluster it is.
+
+    Its nodes must see the folders of the tests: where /tmp is not shared, pytest takes --basetemp.
+    """
     if not shutil.which("sbatch"):
         pytest.skip("needs Slurm: there is no sbatch on the PATH")
     ping = subprocess.run(["scontrol", "ping"], capture_output=True, text=True, check=False)
     if "UP" not in ping.stdout:
         pytest.skip(f"needs Slurm: its controller does not answer (SLURM_CONF): {ping.stdout}{ping.stderr}".strip())
-
-
-@pytest.fixture
-def shared_path(tmp_path: Path) -> Iterator[Path]:
-    """Folder that the nodes of a cluster see: below NNSCAN_TEST_SHARED where that is set, else as `tmp_path`."""
-    shared = os.environ.get("NNSCAN_TEST_SHARED", "")
-    if not shared:
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir=shared, ignore_cleanup_errors=True) as folder:
-        yield Path(folder)

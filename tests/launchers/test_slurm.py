@@ -34,9 +34,9 @@ PATIENCE_SECONDS = 120.0
 
 
 @pytest.fixture
-def folder(shared_path: Path) -> Iterator[ScanFolder]:
+def folder(tmp_path: Path) -> Iterator[ScanFolder]:
     """Give a scan folder that nodes see; its jobs are gone afterwards."""
-    folder = ScanFolder(shared_path / "scans" / "s")
+    folder = ScanFolder(tmp_path / "scans" / "s")
     yield folder
     cancel_jobs([number for jobs in slurm_jobs.read_all(folder).values() for number in jobs.numbers])
 
@@ -95,9 +95,9 @@ def test_a_launch_leaves_alone_what_waits_and_adds_what_is_new(
 
 
 def test_jobs_run_the_code_that_was_submitted(
-    folder: ScanFolder, shared_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: ScanFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = shared_path / "home"
+    home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)
     monkeypatch.syspath_prepend(str(home))
