@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
 
     from nnscan.training.group import Group
+
+
+WATCH_SECONDS = 1.0
 
 
 class NoGroupError(RuntimeError):
@@ -75,6 +79,9 @@ class Host:
         self._attempt = 1
         self._missing: set[int] = set()
         self._group: Group | None = None
+        self._on_gpu = False
+        self._left = threading.Event()
+        """Set while there is no group."""
         self._groups = 0
         self._calls = 0
 
@@ -107,7 +114,7 @@ class Host:
         missing = set(self.others)
         for _ in looks(self.meeting.times.rendezvous):
             missing = {rank for rank in missing if self._words.take(self._key("ready", rank)) is None}
-            if not missing or self._said() or missing & set(self._gone()):
+            if not missing or missing & {*self._gone(), *(one.rank for one in self._said())}:
                 break
         self._missing = missing
         if not missing:
@@ -135,7 +142,22 @@ class Host:
             except Exception as error:
                 raise NoGroupError(f"the ranks did not form a group: {describe(error).error}") from error
             self.came = True
+            self._left.clear()
+            if device.startswith("cuda"):
+                self._on_gpu = True
+                threading.Thread(target=self._watch, daemon=True).start()
         return self._group
+
+    def _watch(self) -> None:
+        """End what this rank waits for on a GPU where another has died or thrown: NCCL itself would wait on.
+
+        Between CPUs the death of a process closes its connections, and what waits for it raises at once.
+        """
+        with suppress(RuntimeError):  # the store is gone: this process ends
+            while not self._left.wait(WATCH_SECONDS):
+                if (self._gone() or self._said()) and not self._left.wait(2 * self.meeting.times.grace):
+                    leave_group(on_gpu=True)
+                    break
 
     def blame(self, error: BaseException) -> Thrown:
         """Return what this attempt failed of: where all ranks threw alike `error`, else what the first of them said.
@@ -194,11 +216,10 @@ class Host:
         self.lost = reason
         with suppress(RuntimeError):
             self._call("leave")
+        self._left.set()
         if self._group is not None:
-            from torch.distributed import destroy_process_group
-
             self._group = None
-            destroy_process_group()  # not close(), which may wait for a rank that stands still
+            leave_group(on_gpu=self._on_gpu)  # not close(), which may wait for a rank that stands still
 
     def _call(self, what: str) -> None:
         self._calls += 1
@@ -207,6 +228,7 @@ class Host:
     def drop_group(self) -> None:
         """Leave the group; the next one is new: what was under way in this one when a rank threw is not known."""
         group, self._group = self._group, None
+        self._left.set()
         self._groups += 1
         if group is not None:
             with suppress(Exception):
@@ -251,6 +273,14 @@ def form_group(store: Store, meeting: Meeting, rank: int, number: int, device: s
     timeout = timedelta(seconds=meeting.times.collective)
     with interface_towards(meeting.address):
         return together(apart, rank, meeting.size, device=device, timeout=timeout)
+
+
+def leave_group(*, on_gpu: bool) -> None:
+    """Leave torch's process group without waiting for anyone in it; what waits in NCCL for a dead rank ends."""
+    from torch.distributed import distributed_c10d as c10d
+
+    with suppress(Exception):  # it is left already
+        (c10d._abort_process_group if on_gpu else c10d.destroy_process_group)()
 
 
 def say(words: Words, number: int, said: Said) -> None:

@@ -106,16 +106,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     monkeypatch.setattr(host, "form_group", form)
     monkeypatch.setattr(guest, "form_group", form)
     monkeypatch.setattr(guest, "WATCH_SECONDS", 0.01)
-    monkeypatch.setattr(Host, "part", without_group(Host.part))
     return formed
-
-
-def without_group(part: Callable[[Host, str], None]) -> Callable[[Host, str], None]:
-    def parted(self: Host, reason: str) -> None:
-        self._group = None
-        part(self, reason)
-
-    return parted
 
 
 def nothing(order: Order) -> None:
@@ -229,6 +220,20 @@ def test_a_rank_of_which_its_starter_knows_that_it_died_is_not_asked() -> None:
     thrown = attempt(first, in_a_collective)
     assert thrown is not None
     assert thrown.failure is Failure.LOST
+
+
+@pytest.mark.parametrize(("device", "calls"), [("cuda:0", [True]), ("cpu", [])])
+def test_on_a_gpu_rank_0_is_freed_from_waiting_for_a_rank_that_threw(
+    monkeypatch: pytest.MonkeyPatch, device: str, calls: list[bool]
+) -> None:
+    monkeypatch.setattr(host, "WATCH_SECONDS", 0.01)
+    left: list[bool] = []
+    monkeypatch.setattr(host, "leave_group", lambda on_gpu: left.append(on_gpu))
+    first, _ = ranks(lambda _: throw())
+    with first.training(BUNDLE, "t", 1):
+        first.group(device)
+        time.sleep(2.0)  # as NCCL does: 0.5 s of grace, twice
+        assert left == calls
 
 
 @pytest.mark.parametrize(("number", "failure"), [(1, Failure.LOST), (2, Failure.OUT_OF_MEMORY)])

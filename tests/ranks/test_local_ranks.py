@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from nnscan.bundles import Bundles
 from nnscan.launchers import BundleOutcome
 from nnscan.launchers.inline import InlineLauncher
 from nnscan.ranks import meeting
-from nnscan.results.journal import journals
+from nnscan.results.journal import Writer, journals
 from nnscan.scan import read
 
 QUICK = meeting.Times(rendezvous=60.0, grace=1.0, collective=60.0)
@@ -124,3 +125,32 @@ def test_a_rank_that_stands_still_is_told_when_the_time_of_a_collective_is_over(
     one = bench(tmp_path, f'trouble = "stop", rank = 1, once = "{tmp_path}/stopped"')
     launched(one)
     assert one.rows("status", "failure", "attempt") == [("completed", "", 2), ("completed", "", 1)]
+
+
+def test_a_rank_that_hangs_before_the_group_is_made_is_told_and_another_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meeting, "TIMES", replace(QUICK, rendezvous=6.0))
+    one = bench(tmp_path, 'trouble = "none"')
+    told: list[str] = []
+    end = Writer.end
+    monkeypatch.setattr(Writer, "end", lambda self, row: (told.append(row["error"]), end(self, row))[1])
+    hang_once()
+    launched(one)
+    assert len(told) == 3
+    assert told[0].startswith("rank 1 of 2 did not come to 127.0.0.1:")
+    assert told[0].endswith(" in 6 s")
+    assert one.rows("status", "failure", "attempt") == [("completed", "", 2), ("completed", "", 1)]
+
+
+def hang_once() -> None:
+    """Stop the next rank that starts."""
+
+    def stop() -> None:
+        before = set(psutil.Process().children())
+        while not (new := set(psutil.Process().children()) - before):
+            time.sleep(0.001)
+        for process in new:
+            process.suspend()
+
+    threading.Thread(target=stop, daemon=True).start()
