@@ -18,7 +18,7 @@ from nnscan.ranks.host import Said, form_group, heard, say
 from nnscan.ranks.meeting import Meeting, Words, visit_store
 
 if TYPE_CHECKING:
-    from torch.distributed import Store  # type: ignore[attr-defined]
+    from torch.distributed.distributed_c10d import Store
 
     from nnscan.training.group import Group
 

@@ -19,7 +19,7 @@ from nnscan.training.place import TakenOverError
 from nnscan.trial import Failure
 
 if TYPE_CHECKING:
-    from torch.distributed import Store  # type: ignore[attr-defined]
+    from torch.distributed.distributed_c10d import ProcessGroup, Store
 
     from nnscan.training.group import Group
 
@@ -113,8 +113,9 @@ class Host:
         self._words.put(f"order/{self._number}", order)
         missing = set(self.others)
         for _ in looks(self.meeting.times.rendezvous):
+            hopeless = {*self._gone(), *(one.rank for one in self._said())}  # unless they were ready before
             missing = {rank for rank in missing if self._words.take(self._key("ready", rank)) is None}
-            if not missing or missing & {*self._gone(), *(one.rank for one in self._said())}:
+            if not missing or missing & hopeless:
                 break
         self._missing = missing
         if not missing:
@@ -268,11 +269,20 @@ def form_group(store: Store, meeting: Meeting, rank: int, number: int, device: s
 
     from nnscan.training.together import together
 
-    # The store's own time-out, that of the rendezvous, is how long ranks wait here for each other.
     apart = PrefixStore(f"group/{number}", store)
-    timeout = timedelta(seconds=meeting.times.collective)
+    rendezvous = timedelta(seconds=meeting.times.rendezvous)
     with interface_towards(meeting.address):
-        return together(apart, rank, meeting.size, device=device, timeout=timeout)
+        group = together(apart, rank, meeting.size, device=device, timeout=rendezvous)
+    for each in (None, group.control):
+        _set_timeout(timedelta(seconds=meeting.times.collective), each)
+    return group
+
+
+def _set_timeout(timeout: timedelta, group: ProcessGroup | None) -> None:
+    from torch.distributed import distributed_c10d as c10d
+
+    # Public since 2.12, where the older name warns.
+    getattr(c10d, "set_timeout", c10d._set_pg_timeout)(timeout, group)
 
 
 def leave_group(*, on_gpu: bool) -> None:

@@ -19,6 +19,8 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
+from safetensors.torch import load_file
 from scans import DIGITS, TESTS, differences, function_scan, rows_of, run
 
 import nnscan
@@ -307,3 +309,73 @@ def test_gpus_that_a_cluster_has_not_are_told(place: Place, tmp_path: Path) -> N
     outcome = place.launch(scan, tmp_path)
     assert outcome.exit_code == 1
     assert f"a trial needs 1 CPU and 3 GPU; the largest that a node has is {WORKERS} CPU" in outcome.error
+
+
+def on_processes(scan: str, processes: int) -> Scan:
+    """Return a scan whose trials are trained by several processes each."""
+    return read(scan + f"\n[resources]\nprocesses_per_trial = {processes}\n")
+
+
+def troubled(folder: Path) -> Scan:
+    """Networks: one whose rank 1 dies, once; one whose rank 1 throws; one that throws on all; one without trouble."""
+    troubles = {
+        "Dies": f'trouble = "kill", rank = 1, once = "{folder}/died"',
+        "One": 'trouble = "throw", rank = 1',
+        "All": 'trouble = "throw"',
+        "None": 'trouble = "none"',
+    }
+    grids = (
+        f'[[grid]]\nfamily = "{family}"\nmodel.name = "ranked:troubled"\nmodel.arguments = {{ {arguments} }}\n'
+        'optimizer.name = "sgd"\n'
+        for family, arguments in troubles.items()
+    )
+    rest = 'name = "troubled"\ndata.name = "digits"\ntraining = { epochs = 2, batch_size = 512 }\n'
+    return on_processes(rest + "".join(grids), 2)
+
+
+class TestSeveralProcesses:
+    """Trials that two processes train each."""
+
+    def test_they_give_what_one_gives_and_one_of_them_writes(
+        self, place: Place, undisturbed: Undisturbed, tmp_path: Path
+    ) -> None:
+        alone = undisturbed.of(read(DIGITS))
+        outcome = place.launch(on_processes(DIGITS, 2), tmp_path, workers=1)
+        assert (outcome.exit_code, outcome.error, outcome.progress.completed) == (0, "", 6)
+        assert set(rows_of(outcome, "processes", "threads", "attempt")) == {(2, 1, 1)}
+        for columns in (("trial", "epoch", "val_loss"), ("trial", "epoch", "val_accuracy")):
+            assert of_epochs(outcome, columns) == pytest.approx(of_epochs(alone, columns), abs=1e-4)
+        writers = rows_of(outcome, "bundle", "writer")
+        assert len(set(writers)) == len({bundle for bundle, _ in writers})
+        assert len(store.read_trials(outcome.folder)) == 6
+        assert journals(outcome.folder) == []
+
+    def test_a_retraining_leaves_nearly_the_model_that_one_leaves(self, place: Place, tmp_path: Path) -> None:
+        folders = {1: run(read(DIGITS), tmp_path / "1").folder}
+        folders[2] = place.launch(on_processes(DIGITS, 2), tmp_path / "2", workers=1).folder
+        options = {1: None, 2: LaunchOptions(**{**place.options, "workers": 1})}
+        models = [retrain_best(folders[count], RetrainOptions(epochs=2), options[count]).models for count in folders]
+        assert sorted(models[0]) == sorted(models[1]) == ["Narrow", "Wide"]
+        for family in models[0]:
+            one, two = (load_file(found[family] / "model.safetensors") for found in models)
+            assert one.keys() == two.keys()
+            for name, weights in one.items():
+                torch.testing.assert_close(two[name], weights, atol=1e-4, rtol=0)
+
+    def test_a_rank_that_dies_or_throws_costs_its_trial_alone(self, place: Place, tmp_path: Path) -> None:
+        outcome = place.launch(troubled(tmp_path), tmp_path, workers=1)
+        assert (outcome.exit_code, outcome.error) == (1, "")
+        assert rows_of(outcome, "family", "status", "failure", "error", "attempt") == [
+            ("All", "failed", "config", "UserError: trouble on -1", 1),
+            ("Dies", "completed", "", "", 2),
+            ("None", "completed", "", "", 1),
+            ("One", "failed", "config", "rank 1 of 2: UserError: trouble on 1", 1),
+        ]
+        assert journals(outcome.folder) == []
+        assert psutil.wait_procs(place.processes(), timeout=5)[1] == []
+
+
+def of_epochs(outcome: Outcome, columns: tuple[str, str, str]) -> dict[tuple[str, int], float]:
+    """Return a metric of all epochs, by trial and epoch."""
+    rows = store.read_epochs(outcome.folder, columns=columns).to_pylist()
+    return {(row[columns[0]], row[columns[1]]): row[columns[2]] for row in rows}

@@ -22,10 +22,14 @@ SPAWNING = multiprocessing.get_context("spawn")
 
 
 def listening() -> set[str]:
-    """Return the addresses on which this process listens, as the kernel tells them: IPv4 in hexadecimal, backwards."""
+    """Return where this process listens, as the kernel tells it: address and port, IPv4 in hexadecimal, backwards."""
     own = {str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()}
     lines = [line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()]
-    return {line[1].partition(":")[0] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in own}
+    return {line[1] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in own}
+
+
+def addresses(listening: set[str]) -> list[str]:
+    return sorted({place.partition(":")[0] for place in listening})
 
 
 LOOPBACK = "0100007F"
@@ -38,7 +42,7 @@ def meet(told: Connection, plain: dict[str, Any]) -> None:
     with interface_towards(meeting.address):
         group = together(store, 1, 2, device="cpu", timeout=timedelta(seconds=60))
     total = group.add(torch.tensor([2.0])).item()
-    told.send((total, sorted(listening())))
+    told.send((total, addresses(listening())))
     told.recv()
 
 
@@ -55,7 +59,7 @@ def test_ranks_of_one_machine_listen_on_the_loopback_interface_alone() -> None:
             group = together(apart, 0, 2, device="cpu", timeout=timedelta(seconds=60))
         assert group.add(torch.tensor([1.0])).item() == 3.0
         assert near.recv() == (3.0, [LOOPBACK])
-        assert listening() - before == {LOOPBACK}
+        assert addresses(listening() - before) == [LOOPBACK]
         assert "GLOO_SOCKET_IFNAME" not in os.environ
         near.send("enough")
         group.close()
