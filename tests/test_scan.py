@@ -95,6 +95,59 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
     "unknown validation": (HEAD + "validation.fold = 3", "validation.fold", ['Did you mean "folds"?', "holdout"]),
     "unknown resource": (HEAD + "resources.gpu_per_trial = 3", "resources.gpu_per_trial", ['"gpus_per_trial"']),
     "a GPU and a half": (HEAD + "resources.gpus_per_trial = 1.5", "resources.gpus_per_trial", ["whole number"]),
+    "processes that nodes cannot share": (
+        HEAD + "resources = {processes_per_trial = 3, nodes_per_trial = 2}\ntraining.batch_size = 6",
+        "resources.processes_per_trial",
+        ["3 processes", "2 nodes", "such as 4"],
+    ),
+    "cores that processes cannot share": (
+        HEAD + "resources = {processes_per_trial = 4, cpus_per_trial = 6}",
+        "resources.cpus_per_trial",
+        ["found 6", "multiple of 4", "such as 8"],
+    ),
+    "GPUs without a process each": (
+        HEAD + "resources = {processes_per_trial = 2, gpus_per_trial = 4}",
+        "resources.gpus_per_trial",
+        ["found 4 for 2 processes", "set it to 2", "processes_per_trial = 4"],
+    ),
+    "processes that share a GPU": (
+        HEAD + "resources = {processes_per_trial = 2, gpus_per_trial = 0.5}",
+        "resources.gpus_per_trial",
+        ["found 0.5 for 2 processes"],
+    ),
+    "processes with one GPU in all": (
+        HEAD + "resources = {processes_per_trial = 2, gpus_per_trial = 1}",
+        "resources.gpus_per_trial",
+        ["found 1 for 2 processes"],
+    ),
+    "a batch that processes cannot share": (
+        HEAD + "training.batch_size = 30\nresources.gpus_per_trial = 4",
+        "training.batch_size",
+        ["found 30", "4 processes", "such as 32", "resources.processes_per_trial"],
+    ),
+    "one batch size of an axis": (
+        HEAD + "resources.processes_per_trial = 4\n" + GRID + "training.batch_size = [16, 18, 32]",
+        "grid[0].training.batch_size[1]",
+        ["found 18", "multiples of 4"],
+    ),
+    "a default batch size that processes cannot share": (
+        HEAD + "resources.processes_per_trial = 3",
+        "training.batch_size",
+        ["found 64", "multiples of 3"],
+    ),
+    "a batch that cannot be cut into parts": (
+        HEAD + "training.batch_size = 30\ntraining.accumulation = 4",
+        "training.batch_size",
+        ["found 30", "4 parts", "such as 32", "training.accumulation"],
+    ),
+    "one combination of batch size and parts": (
+        HEAD
+        + "resources.processes_per_trial = 2\n"
+        + GRID
+        + "training.batch_size = [16, 12]\ntraining.accumulation = [1, 4]",
+        "grid[0].training.batch_size[1]",
+        ["found 12", "2 processes x 4 parts", "multiples of 8"],
+    ),
     "a list outside of a grid": (
         HEAD + "optimizer.learning_rate = [1, 2]",
         "optimizer.learning_rate",
@@ -213,6 +266,31 @@ def test_a_wrong_scan_file_is_told(case: str) -> None:
     assert messages, found
     assert all(any(part in message for message in messages) for part in told), messages
     assert len(found) == 1, found
+
+
+def test_resources_that_fit_are_taken() -> None:
+    text = HEAD + "training.batch_size = 24\ntraining.accumulation = 3\n"
+    found = read(text + "resources = {nodes_per_trial = 2, gpus_per_trial = 4, cpus_per_trial = 8}").resources
+    assert (found.processes, found.cpus, found.threads) == (4, 8, 2)
+    found = read(text + "resources = {nodes_per_trial = 2, cpus_per_trial = 1}").resources
+    assert (found.processes, found.cpus, found.threads) == (2, 2, 1)
+    found = read(text + "resources = {gpus_per_trial = 0.5, cpus_per_trial = 3}").resources
+    assert (found.processes, found.cpus, found.threads) == (1, 3, 3)
+
+
+def test_what_is_wrong_with_the_resources_is_told_with_all_else() -> None:
+    text = HEAD + "resources = {processes_per_trial = 3, nodes_per_trial = 2, cpus_per_trial = 4, gpus_per_trial = 2}"
+    assert sorted(where for where, _ in problems(text + "\nmodel.width = 0")) == [
+        "model.width",
+        "resources.cpus_per_trial",
+        "resources.gpus_per_trial",
+        "resources.processes_per_trial",
+        "training.batch_size",
+    ]
+    assert [where for where, _ in problems(HEAD + "resources = {processes_per_trial = 3, cpus_per_trial = 0}")] == [
+        "resources.cpus_per_trial",
+        "training.batch_size",
+    ]
 
 
 def test_all_problems_are_told_at_once() -> None:
@@ -378,6 +456,16 @@ OWN: dict[str, tuple[str, str, list[str]]] = {
     "absent function": (HEAD.replace('"mlp"', '"users_own:absent"'), "model.name", ["AttributeError"]),
     "absent data function": (HEAD.replace('"digits"', '"users_own:absent"'), "data.name", ["AttributeError"]),
     "model beside a training function": (TRAIN + 'model.name = "mlp"', "model.name", ["leave it out"]),
+    "a training function on several processes": (
+        TRAIN + "resources.processes_per_trial = 2",
+        "training.function",
+        ["one process", "makes 2 of a trial", "resources.processes_per_trial = 1"],
+    ),
+    "a training function with several GPUs": (
+        TRAIN + "resources.gpus_per_trial = 2",
+        "training.function",
+        ["one process", "at most one GPU"],
+    ),
     "own option with a training function": (
         TRAIN + "training.batch_size = 3",
         "training.batch_size",

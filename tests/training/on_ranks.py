@@ -169,6 +169,7 @@ def normalize(group: Group, case: dict[str, Any]) -> dict[str, Any]:
         own = inputs[mine].clone().requires_grad_()
         outputs = module(own)
         (outputs * slopes[mine]).sum().backward()
+        assert presence.counts or not gradient(own).any()
         kept = slice(None) if presence.counts else slice(0)
         found.append([outputs[kept].tolist(), gradient(own)[kept].tolist()])
     return {"steps": found, **state_of(module, group)}
