@@ -120,11 +120,15 @@ class Outcome:
     """On Slurm: the jobs. Without `wait` they may not have begun."""
     elsewhere: int = 0
     """Trials that jobs of earlier launches are to train."""
+    waited: bool = True
+    """Whether this is the end: false where jobs were submitted, or are left alone, and go on by themselves."""
 
     @property
     def exit_code(self) -> int:
         """0 all completed, or submitted; 1 some failed, diverged or did not run; 130 interrupted."""
         if self.interrupted:
             return 130
+        if not self.waited:
+            return int(bool(self.error))
         left = self.progress.failed + self.progress.diverged
         return int(bool(left or self.stopped or self.error))

@@ -257,8 +257,10 @@ def write_for_jobs(order: Order, launch: Launch, work: Work) -> Launch:
 
 def waited(order: Order, work: Work, outcome: Outcome) -> Outcome:
     """Return how the jobs ended, where the launch was asked to wait for them; else `outcome`, as it is."""
-    if not (order.options.wait and order.options.cluster == "slurm" and not outcome.error):
+    if order.options.cluster != "slurm" or outcome.error:
         return outcome
+    if not order.options.wait:
+        return replace(outcome, waited=not (outcome.submitted or outcome.elsewhere))
     started = time.monotonic()
     error, interrupted = "", False
     try:
