@@ -24,6 +24,8 @@ SUPERVISE = (
     "import sys; from nnscan.launchers.slurm_job import supervise; supervise(*sys.argv[1:3], *map(int, sys.argv[3:]))"
 )
 POLL_SECONDS = 0.2
+LONG_SECONDS = 300.0
+"""For what takes a tenth of it on a machine that has nothing else to do."""
 
 
 def slurm(*command: str) -> str:
@@ -53,7 +55,8 @@ class Job:
         done = subprocess.run(
             ["squeue", "-h", "-j", self.number, "-o", "%T"], capture_output=True, text=True, check=False
         )
-        return done.stdout.strip()
+        away = done.returncode and "Invalid job id" not in done.stderr
+        return "UNKNOWN" if away else done.stdout.strip()
 
     @property
     def node(self) -> str:
@@ -71,12 +74,21 @@ class Job:
         path = self.bench.folder.path / f"job-{self.number}.out"
         return path.read_text() if path.exists() else ""
 
-    def wait(self, seconds: float) -> None:
+    def wait(self) -> None:
         """Wait for its end."""
-        wait_until(lambda: not self.state, seconds, f"the end of job {self.number}:\n{self.words}")
+        wait_until(lambda: not self.state, LONG_SECONDS, f"the end of job {self.number}:\n{self.words}")
+
+    def wait_for(self, condition: Callable[[], Any], what: str) -> None:
+        """Wait until `condition` holds; fail where it does not before the job has ended."""
+        wait_until(lambda: condition() or not self.state, LONG_SECONDS, what)
+        assert condition(), f"the job ended before {what}:\n{self.words}"
 
     def cancel(self) -> None:
         subprocess.run(["scancel", self.number], check=False)
+
+
+SUBMITTED: list[Job] = []
+"""Whoever submits cancels them at last."""
 
 
 class SlurmBench(Bench):
@@ -107,10 +119,12 @@ class SlurmBench(Bench):
         script = f"#!/bin/bash\nexport PYTHONPATH={shlex.quote(python_path)}\n{shlex.join(work)}\n"
         asked = [f"--mem={memory_mb}", f"--time={minutes}", "--signal=USR2@10", "--requeue", "--open-mode=append"]
         asked.append(f"--chdir={self.folder.path}")  # where dumps of crashed processes go
+        asked.append("--job-name=nnscan-bench")
         output = f"--output={self.folder.path}/job-%j.out"
         command = ["sbatch", "--parsable", output, *asked, *options]
         done = subprocess.run(command, input=script, check=True, capture_output=True, text=True)
-        return Job(done.stdout.strip(), self)
+        SUBMITTED.append(Job(done.stdout.strip(), self))
+        return SUBMITTED[-1]
 
     @property
     def error(self) -> str | None:

@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -57,20 +58,22 @@ def note(folder: str, words: str) -> int:
     return path.read_text().splitlines().count(words)
 
 
-def slow_mlp(*, input_shape: tuple[int, ...], classes: int, seed: int, width: int = 16) -> Any:
-    """Return a network that pauses for NNSCAN_TEST_PAUSE seconds at each batch."""
-    import torch
-    from torch import nn
+def plain_mlp(*, input_shape: tuple[int, ...], classes: int, seed: int) -> Any:
+    """Return a network without a habit."""
+    from torch import manual_seed, nn
+
+    manual_seed(seed)
+    size = prod(input_shape)
+    return nn.Sequential(nn.Flatten(), nn.Linear(size, 16), nn.ReLU(), nn.Linear(16, classes))
+
+
+def slow_mlp(*, input_shape: tuple[int, ...], classes: int, seed: int) -> Any:
+    """Return a network with dropout that pauses for NNSCAN_TEST_PAUSE seconds at each batch."""
+    from torch import Tensor, nn
 
     class Pause(nn.Module):
-        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        def forward(self, inputs: Tensor) -> Tensor:
             time.sleep(float(os.environ.get("NNSCAN_TEST_PAUSE", "0")))
             return inputs
 
-    torch.manual_seed(seed)
-    size = 1
-    for length in input_shape:
-        size *= length
-    return nn.Sequential(
-        Pause(), nn.Flatten(), nn.Linear(size, width), nn.ReLU(), nn.Dropout(0.2), nn.Linear(width, classes)
-    )
+    return nn.Sequential(Pause(), nn.Dropout(0.2), plain_mlp(input_shape=input_shape, classes=classes, seed=seed))

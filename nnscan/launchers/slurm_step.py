@@ -30,6 +30,8 @@ WORDS_LINES = 30
 WORDS_BYTES = 16_384
 
 _OF_A_TASK = re.compile(r"\btasks? ([\d,-]+): (.+)$")
+_ABORTED = "Job step aborted"
+"""Says srun where Slurm ends the job, or the step."""
 _MEMORY = re.compile(r"memory limit|oom.?kill|out of memory", re.IGNORECASE)
 _OF_SLURM = re.compile(r"^(slurmstepd|srun)[^:]*: (error: )?")
 
@@ -225,7 +227,9 @@ class Logs:
 
 def cause_of_death(said: Sequence[str], logs: Logs) -> Death:
     """Return why the processes of a step died, of what srun `said` and what stands in their logs."""
-    told = next((match for line in said if (match := _OF_A_TASK.search(line))), None)
+    ends = [(match, line) for line in said if (match := _OF_A_TASK.search(line)) or _ABORTED in line]
+    by_itself = bool(ends and ends[0][0])  # where one rank dies, srun ends the others, with SIGTERM first
+    told = next((match for match, _ in ends if match), None)
     rank = int(re.split("[,-]", told[1])[0]) if told else 0
     words = logs.words(rank)
     of_slurm = [line for line in (*words, *said) if _OF_SLURM.search(line)]
@@ -236,6 +240,7 @@ def cause_of_death(said: Sequence[str], logs: Logs) -> Death:
         error=f"{who}{cause}. Its words are in {logs.paths[rank]}",
         traceback="\n".join([*words, *said]),
         out_of_memory=bool(memory),
+        by_itself=by_itself or bool(memory),
     )
 
 

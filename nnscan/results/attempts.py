@@ -47,7 +47,7 @@ class Attempt:
     @property
     def excused(self) -> bool:
         """Whether its allocation was ending: where it has no end, it is as if it had not been."""
-        return "ending" in self.place
+        return "ending" in self.place and not self.place.get("died", {}).get("by_itself")
 
     def columns(self) -> Row:
         """Return the fixed columns of its row in trials/."""

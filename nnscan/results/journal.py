@@ -52,6 +52,8 @@ class Death:
     """Its last words."""
     out_of_memory: bool = False
     """Whether its memory limit ended it: where that happens in a second attempt the trial is not tried again."""
+    by_itself: bool = False
+    """Whether it died of itself: signals that it got on the way, such as those that end other ranks, excuse nothing."""
 
 
 @dataclass(frozen=True)

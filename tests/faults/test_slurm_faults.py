@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for_all
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,21 +21,18 @@ from typing import Any
 import psutil
 import pytest
 from scans import TESTS, differences
-from slurm_bench import Job, SlurmBench, slurm, wait_until
+from slurm_bench import SUBMITTED, Job, SlurmBench, slurm, wait_until
 
 from nnscan import toml
 from nnscan.results.folder import ScanFolder
 from nnscan.results.journal import journals, read_rows
-from nnscan.results.store import read_trials
+from nnscan.results.store import read_epochs, read_trials
 from nnscan.scan import Scan, read
 
 pytestmark = [pytest.mark.usefixtures("slurm"), pytest.mark.timeout(900)]
 
 FAULT = os.environ.get("NNSCAN_TEST_SLURM_FAULT", "")
 _breaking = threading.Lock()
-
-LONG = 300.0
-"""Seconds that a case waits for something that takes a tenth of it on a machine with nothing else to do."""
 
 
 def functions(name: str, rates: list[float], *, epochs: int = 1, **arguments: Any) -> Scan:
@@ -86,6 +85,11 @@ def pause(seconds: float) -> str:
     return f"--export=ALL,NNSCAN_TEST_PAUSE={seconds}"
 
 
+def submit(bench: SlurmBench, *options: str, **asked: int) -> Job:
+    """Submit the bundle of `bench` to the nodes that no case breaks."""
+    return bench.submit(f"--exclude={','.join(slurm_nodes()[-2:])}", *options, **asked)
+
+
 # ---- looking ----
 
 
@@ -110,20 +114,20 @@ def notes(bench: SlurmBench) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def in_epoch(bench: SlurmBench, number: int) -> None:
+def in_epoch(job: Job, number: int) -> None:
     """Wait until a worker that runs has written so many epochs."""
-    wait_until(lambda: epochs(bench) >= number, LONG, f"epoch {number}")
+    job.wait_for(lambda: epochs(job.bench) >= number, f"epoch {number}")
 
 
 def checkpoints(bench: SlurmBench) -> list[Path]:
     return list(bench.folder.checkpoints.glob("*.pt"))
 
 
-def finished(bench: SlurmBench, job: Job) -> None:
+def finished(job: Job) -> None:
     """Wait for the end of a job that runs its bundle to the end."""
-    job.wait(LONG)
-    assert bench.error == "", job.words
-    assert journals(bench.folder) == []
+    job.wait()
+    assert job.bench.error == "", job.words
+    assert journals(job.bench.folder) == []
 
 
 def slurm_nodes() -> list[str]:
@@ -132,7 +136,7 @@ def slurm_nodes() -> list[str]:
 
 
 def ranks_of(bench: SlurmBench, restart: int) -> list[psutil.Process]:
-    """Processes of rank 0 that a life of the bundle's job runs; nodes that are namespaces of this machine are seen."""
+    """Processes that train in a life of the bundle's job; on nodes that are namespaces of this machine, as here."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
@@ -161,6 +165,7 @@ def readings_while(bench: SlurmBench, condition: Callable[[], bool]) -> list[lis
 
 CASES: dict[str, Callable[[Path], None]] = {}
 NEED_FAULT: set[str] = set()
+NODES = 4
 
 
 def case(function: Callable[[Path], None]) -> Callable[[Path], None]:
@@ -187,11 +192,11 @@ def same_as_undisturbed(bench: SlurmBench) -> None:
 @case
 def a_signal_before_the_end_saves_and_queues_the_job_again(path: Path) -> None:
     bench = networks(path)
-    job = bench.submit(pause(0.1))
-    in_epoch(bench, 5)
+    job = submit(bench, pause(0.1))
+    in_epoch(job, 5)
     slurm("scancel", "--signal=USR2", job.number)
-    wait_until(lambda: checkpoints(bench), LONG, "a checkpoint")
-    finished(bench, job)
+    job.wait_for(lambda: checkpoints(bench), "a checkpoint")
+    finished(job)
     assert job.restarts == 1
     same_as_undisturbed(bench)
 
@@ -199,8 +204,8 @@ def a_signal_before_the_end_saves_and_queues_the_job_again(path: Path) -> None:
 @case
 def a_real_limit_of_a_minute_is_gone_on_from(path: Path) -> None:
     bench = networks(path)
-    job = bench.submit(pause(0.35), minutes=1)
-    finished(bench, job)
+    job = submit(bench, pause(0.2), minutes=1)
+    finished(job)
     assert job.restarts >= 1
     same_as_undisturbed(bench)
 
@@ -208,12 +213,12 @@ def a_real_limit_of_a_minute_is_gone_on_from(path: Path) -> None:
 @case
 def interruptions_are_no_attempts(path: Path) -> None:
     bench = networks(path)
-    job = bench.submit(pause(0.25))
+    job = submit(bench, pause(0.25))
     for number in range(1, 5):
-        in_epoch(bench, 4 * number)
+        in_epoch(job, 4 * number)
         slurm("scontrol", "requeue", job.number)
-        wait_until(lambda number=number: job.restarts == number, LONG)
-    finished(bench, job)
+        job.wait_for(lambda number=number: job.restarts == number, f"restart {number}")
+    finished(job)
     assert job.restarts == 4
     same_as_undisturbed(bench)
 
@@ -224,22 +229,22 @@ def a_preempted_job_saves_and_goes_on(path: Path) -> None:
     bench = networks(path)
     whole = (f"--nodelist={node}", "--cpus-per-task=4")
     job = bench.submit(pause(0.15), "--partition=scavenge", *whole)
-    in_epoch(bench, 5)
+    in_epoch(job, 5)
     slurm("sbatch", "--partition=main", *whole, "--output=/dev/null", "--wrap=sleep 2")
-    wait_until(lambda: checkpoints(bench), LONG, "a checkpoint")
-    finished(bench, job)
-    assert job.restarts == 1
+    job.wait_for(lambda: checkpoints(bench), "a checkpoint")
+    finished(job)
+    assert job.restarts >= 1  # others may want the node, too
     same_as_undisturbed(bench)
 
 
 @case
 def a_trial_that_hears_nothing_is_not_lost_by_a_signal(path: Path) -> None:
     bench = of_functions(path, functions("deaf", [0.5], seconds=600.0, folder=str(path)))
-    job = bench.submit()
-    wait_until(lambda: notes(bench), LONG, "its first attempt")
+    job = submit(bench)
+    job.wait_for(lambda: notes(bench), "its first attempt")
     slurm("scontrol", "requeue", job.number)
     wait_until(lambda: any(row["row"] == "ending" for row in rows(bench)), 10, "the row `ending`, written at once")
-    finished(bench, job)
+    finished(job)
     assert notes(bench) == ["begun", "begun"]
     assert bench.rows("status", "attempt") == [("completed", 1)]
 
@@ -247,13 +252,13 @@ def a_trial_that_hears_nothing_is_not_lost_by_a_signal(path: Path) -> None:
 @case
 def a_cancelled_job_stays_away_and_its_bundle_can_be_gone_on_with(path: Path) -> None:
     bench = of_functions(path, functions("wait", [0.5, 1.0, 1.5], epochs=10, seconds=0.2, folder=str(path)))
-    job = bench.submit()
-    wait_until(lambda: len(notes(bench)) == 2, LONG, "the second trial")
+    job = submit(bench)
+    job.wait_for(lambda: len(notes(bench)) == 2, "the second trial")
     slurm("scancel", job.number)
-    job.wait(LONG)
+    job.wait()
     assert bench.error is None
     assert [row for (row,) in bench.rows("status")] == ["completed"]
-    finished(bench, bench.submit())
+    finished(submit(bench))
     assert bench.rows("status", "attempt") == [("completed", 1)] * 3
     assert [note.split()[0] for note in notes(bench)] == ["0.5", "1.0", "1.0", "1.5"]
 
@@ -261,7 +266,7 @@ def a_cancelled_job_stays_away_and_its_bundle_can_be_gone_on_with(path: Path) ->
 @case
 def a_trial_over_the_memory_limit_fails_and_the_others_go_on(path: Path) -> None:
     bench = of_functions(path, functions("hungry", [0.25, 2.0, 0.5, 0.75], folder=str(path)))
-    finished(bench, bench.submit(memory_mb=400))
+    finished(submit(bench, memory_mb=400))
     assert [row[0] for row in bench.rows("status")] == ["completed", "failed", "completed", "completed"]
     failure, attempt, error = bench.rows("failure", "attempt", "error")[1]
     assert (failure, attempt) == ("out of memory", 2)
@@ -273,7 +278,7 @@ def a_trial_over_the_memory_limit_fails_and_the_others_go_on(path: Path) -> None
 @case
 def a_crash_in_c_is_a_lost_trial_with_its_cause(path: Path) -> None:
     bench = of_functions(path, functions("crash", [0.5, 2.0, 1.0, 3.0, 4.0], folder=str(path)))
-    finished(bench, bench.submit())
+    finished(submit(bench))
     assert [row[0] for row in bench.rows("status")] == ["completed", "failed", "completed", "failed", "completed"]
     (_, aborted, _, at_a_wrong_place, _) = bench.rows("failure", "attempt", "error", "traceback")
     assert aborted[:2] == at_a_wrong_place[:2] == ("lost", 3)
@@ -289,8 +294,8 @@ def a_worker_that_cannot_start_is_given_up(path: Path) -> None:
     (path / "other" / "nnscan.py").write_text("raise SystemExit('this is not nnscan')\n")
     bench = of_functions(path, functions("crash", [0.5], folder=str(path)))
     bench.profile(srun=[f"--export=NONE,PYTHONPATH={path / 'other'}"])
-    job = bench.submit()
-    job.wait(LONG)
+    job = submit(bench)
+    job.wait()
     assert bench.error and bench.error.startswith("4 steps in a row brought no trial on: Exited with exit code 1.")
     assert f"{bench.folder.logs}/{bench.bundle.name}.0.log" in bench.error
     assert "No module named" in bench.error
@@ -302,8 +307,8 @@ def a_worker_that_cannot_start_is_given_up(path: Path) -> None:
 def another_environment_than_that_which_launched_runs_nothing(path: Path) -> None:
     provenance = {"nnscan": "0", "torch": "1.0", "python": platform.python_version()}
     bench = of_functions(path, functions("crash", [0.5], folder=str(path)), provenance=provenance)
-    job = bench.submit()
-    job.wait(LONG)
+    job = submit(bench)
+    job.wait()
     assert bench.error and "(launched with 0), torch" in bench.error and "(launched with 1.0)" in bench.error
     assert bench.rows("status") == []
     assert notes(bench) == []
@@ -314,8 +319,8 @@ def a_scan_folder_that_the_node_does_not_see_is_told(path: Path) -> None:
     bench = of_functions(path, functions("crash", [0.5], folder=str(path)))
     launch = bench.folder.launches / bench.bundle.launch
     launch.rename(path / "elsewhere")
-    job = bench.submit()
-    job.wait(LONG)
+    job = submit(bench)
+    job.wait()
     assert f"does not see {launch}/launch.json" in job.words
     assert "ExitCode=1:0" in slurm("scontrol", "show", "job", job.number)
 
@@ -324,8 +329,8 @@ def a_scan_folder_that_the_node_does_not_see_is_told(path: Path) -> None:
 def many_short_trials_start_only_where_they_fit(path: Path) -> None:
     rates = [number / 1024 for number in range(1, 301)]
     bench = of_functions(path, functions("wait", rates, seconds=0.25, folder=str(path)))
-    job = bench.submit(minutes=1)
-    finished(bench, job)
+    job = submit(bench, minutes=1)
+    finished(job)
     assert job.restarts >= 1
     assert bench.rows("status", "attempt") == [("completed", 1)] * 300
     begun = [note.split()[0] for note in notes(bench)]
@@ -335,8 +340,8 @@ def many_short_trials_start_only_where_they_fit(path: Path) -> None:
 @case
 def what_never_ends_within_the_limit_is_told(path: Path) -> None:
     bench = of_functions(path, functions("wait", [0.5, 0.25], epochs=1000, seconds=0.5, folder=str(path)))
-    job = bench.submit(minutes=1)
-    finished(bench, job)
+    job = submit(bench, minutes=1)
+    finished(job)
     for status, failure, error in bench.rows("status", "failure", "error"):
         assert (status, failure) == ("failed", "config")
         assert "got no further in 2 whole jobs" in error
@@ -346,11 +351,65 @@ def what_never_ends_within_the_limit_is_told(path: Path) -> None:
 @case
 def what_never_returns_is_queued_again_in_time_and_told(path: Path) -> None:
     bench = of_functions(path, functions("wait", [0.5], seconds=1000.0, folder=str(path)))
-    job = bench.submit(minutes=1)
-    finished(bench, job)
+    job = submit(bench, minutes=1)
+    finished(job)
     ((status, error),) = bench.rows("status", "error")
     assert status == "failed"
     assert "got no further in 2 whole jobs" in error
+
+
+# ---- trials of several processes ----
+
+ON_TWO_NODES = {"processes": 2, "nodes": 2, "cpus_per_trial": 2}
+
+
+@case
+def ranks_on_two_nodes_train_as_one_process_does(path: Path) -> None:
+    scan = read(NETWORKS.replace("slow_mlp", "plain_mlp"))
+    together, alone = SlurmBench(scan, path, trains_networks=True, **ON_TWO_NODES), SlurmBench(scan, path / "alone")
+    finished(submit(together, "--nodes=2"))
+    alone.run()
+    assert together.rows("status", "processes") == [("completed", 2)] * 2
+    losses, expected = (epoch_table(bench, "train_loss", "val_loss") for bench in (together, alone))
+    assert len(losses) == 42
+    assert losses == {epoch: pytest.approx(row, abs=1e-4) for epoch, row in expected.items()}
+
+
+def epoch_table(bench: SlurmBench, *columns: str) -> dict[tuple[str, int], list[float]]:
+    """These columns of epochs/, by trial and epoch; what an untrained network has not is 0."""
+    table = read_epochs(bench.folder, columns=["trial", "epoch", *columns]).to_pylist()
+    return {(row["trial"], row["epoch"]): [row[name] or 0.0 for name in columns] for row in table}
+
+
+@case
+def ranks_that_are_queued_again_go_on_bit_by_bit(path: Path) -> None:
+    disturbed, undisturbed = (networks(path / name, **ON_TWO_NODES) for name in ("disturbed", "undisturbed"))
+    other = submit(undisturbed, "--nodes=2")
+    job = submit(disturbed, pause(0.1), "--nodes=2")
+    in_epoch(job, 5)
+    slurm("scancel", "--signal=USR2", job.number)
+    job.wait_for(lambda: checkpoints(disturbed), "a checkpoint")
+    finished(job)
+    finished(other)
+    assert job.restarts == 1
+    assert differences(disturbed.folder, undisturbed.folder) == []
+    assert disturbed.rows("attempt") == [(1,), (1,)]
+
+
+@case
+def a_rank_that_is_killed_ends_the_others_and_the_next_attempt_goes_on(path: Path) -> None:
+    bench = networks(path, **ON_TWO_NODES)
+    job = submit(bench, pause(0.1), "--nodes=2")
+    in_epoch(job, 5)
+    ranks = ranks_of(bench, 0)
+    (last,) = (rank for rank in ranks if rank.environ()["SLURM_PROCID"] == "1")
+    last.kill()
+    _, alive = psutil.wait_procs(ranks, 10)
+    assert len(ranks) == 2
+    assert alive == []
+    finished(job)
+    assert bench.rows("status", "attempt") == [("completed", 2), ("completed", 1)]
+    assert "task 1: Killed" in job.words
 
 
 # ---- nodes that go ----
@@ -368,7 +427,7 @@ def on_last_node() -> tuple[str, str]:
 
 
 def send_elsewhere(job: Job, node: str) -> None:
-    wait_until(lambda: job.state == "PENDING", LONG, "the job to be queued again")
+    job.wait_for(lambda: job.state == "PENDING", "it was queued again")
     slurm("scontrol", "update", f"JobId={job.number}", f"ExcNodeList={node}")
 
 
@@ -397,11 +456,11 @@ def a_trial_on_a_node_that_dies_is_gone_on_with_elsewhere(path: Path) -> None:
     bench = networks(path, checkpoint_epochs=1)
     with breaking():
         job = bench.submit(pause(0.1), there)
-        in_epoch(bench, 5)
+        in_epoch(job, 5)
         fault("crash", node)
         lose(node)
         send_elsewhere(job, node)
-    finished(bench, job)
+    finished(job)
     assert [host == node for (host,) in bench.rows("host")] == [False, False]
     same_as_undisturbed(bench)
 
@@ -413,17 +472,18 @@ def two_copies_of_a_job_share_no_file_and_leave_single_rows(path: Path) -> None:
     bench = of_functions(path, functions("wait", rates, epochs=10, seconds=0.5, folder=str(path)))
     with breaking():
         job = bench.submit(there)
-        wait_until(lambda: len(notes(bench)) == 2, LONG, "the second trial")
+        job.wait_for(lambda: len(notes(bench)) == 2, "the second trial")
         fault("cut", node)
         lose(node)
         send_elsewhere(job, node)
-        wait_until(lambda: any(node not in note for note in notes(bench)), LONG, "the second copy")
+        job.wait_for(lambda: any(node not in note for note in notes(bench)), "the second copy")
         (old,), (new,) = ranks_of(bench, 0), ranks_of(bench, 1)
+        assert old.environ()["SLURMD_NODENAME"] == node != new.environ()["SLURMD_NODENAME"]
         assert files_of(old, bench) & files_of(new, bench) == set()
         readings = readings_while(bench, old.is_running)
         begun = [note for note in notes(bench) if node in note]
         fault("join", node)
-        finished(bench, job)
+        finished(job)
     assert all(len(reading) == len(set(reading)) for reading in readings)
     assert [note for note in notes(bench) if node in note] == begun
     assert bench.rows("status", "attempt") == [("completed", 1)] * len(rates)
@@ -435,12 +495,17 @@ def two_copies_of_a_job_share_no_file_and_leave_single_rows(path: Path) -> None:
 @pytest.fixture(scope="module")
 def started(request: pytest.FixtureRequest, slurm: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The cases that are asked for, by name, each on its way."""
-    names = [item.callspec.params["name"] for item in request.session.items if item.fspath == request.fspath]
+    if len(slurm_nodes()) < NODES:
+        pytest.skip(f"needs {NODES} nodes: two that stay, one to preempt, one to break")
+    here_too = (item for item in request.session.items if item.path == request.path and hasattr(item, "callspec"))
+    names = [item.callspec.params["name"] for item in here_too]
     here = Path.cwd()
     os.chdir(TESTS)  # users' functions are imported from it
     root = tmp_path_factory.mktemp("jobs")
     with ThreadPoolExecutor(len(CASES)) as pool:
         yield {name: pool.submit(CASES[name], root / name) for name in names if name not in NEED_FAULT or FAULT}
+        for job in SUBMITTED:
+            job.cancel()
     os.chdir(here)
 
 
@@ -449,3 +514,23 @@ def test_fault(name: str, started: dict[str, Future[None]]) -> None:
     if name in NEED_FAULT and not FAULT:
         pytest.skip("NNSCAN_TEST_SLURM_FAULT names no command that takes nodes away")
     started[name].result()
+
+
+@pytest.mark.skipif(not FAULT, reason="NNSCAN_TEST_SLURM_FAULT names no command that takes the controller away")
+def test_a_controller_that_is_away_is_waited_for(started: dict[str, Future[None]], tmp_path: Path) -> None:
+    """Behind the others, which cannot do without it."""
+    wait_for_all(started.values())
+    bench = networks(tmp_path)
+    job = submit(bench, pause(0.1))
+    in_epoch(job, 5)
+    (rank,) = ranks_of(bench, 0)
+    fault("stop", "slurmctld")
+    try:
+        rank.send_signal(signal.SIGUSR2)
+        wait_until(lambda: "asking Slurm again: scontrol: " in job.words, 120, "a question to nobody")
+        assert not rank.is_running()
+    finally:
+        fault("restart", "slurmctld")
+    finished(job)
+    assert job.restarts == 1
+    same_as_undisturbed(bench)

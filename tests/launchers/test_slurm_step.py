@@ -98,6 +98,19 @@ def test_of_several_ranks_the_one_that_slurm_names_first_is_told(tmp_path):
     assert death.traceback.splitlines()[0] == "words of 2"
 
 
+@pytest.mark.parametrize(
+    ("said", "by_itself"),
+    [
+        (["srun: error: nn2: task 1: Killed", "srun: error: nn1: task 0: Killed"], True),
+        (["srun: Job step aborted: Waiting up to 32 seconds.", "srun: error: nn1: task 0: Killed"], False),
+        ([], False),
+    ],
+)
+def test_a_step_that_slurm_ended_did_not_die_by_itself(tmp_path, said, by_itself):
+    logs = Logs((tmp_path / "l-4.0.log", tmp_path / "l-4.1.log"), (0, 0))
+    assert cause_of_death(said, logs).by_itself is by_itself
+
+
 def test_only_the_last_words_of_a_long_log_are_told(tmp_path):
     log = tmp_path / "l-4.0.log"
     log.write_text("".join(f"line {number}\n" for number in range(100_000)))

@@ -51,6 +51,12 @@ def test_a_trial_begun_after_the_allocation_was_ending_counts_where_its_writer_d
     assert [attempt.trial for attempt in closed(writer, Cause.LOST)] == ["a"]
 
 
+def test_a_death_of_itself_counts_whatever_signals_came(folder):
+    started(folder).ending("terminated")
+    close_journals(folder, lambda _: True, Cause.LOST, Death("rank 1 of 2: killed", by_itself=True))
+    assert ended_in_bundle(folder, "bundle-0") == (set(), {"a": 1})
+
+
 def test_how_the_writer_died_stands_in_the_row(folder):
     started(folder)
     close_journals(folder, lambda _: True, Cause.LOST, Death("killed (signal 9)", traceback="its last words"))
