@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -271,11 +272,21 @@ def form_group(store: Store, meeting: Meeting, rank: int, number: int, device: s
 
     apart = PrefixStore(f"group/{number}", store)
     rendezvous = timedelta(seconds=meeting.times.rendezvous)
-    with interface_towards(meeting.address):
+    with interface_towards(meeting.address), _own_words():
         group = together(apart, rank, meeting.size, device=device, timeout=rendezvous)
     for each in (None, group.control):
         _set_timeout(timedelta(seconds=meeting.times.collective), each)
     return group
+
+
+@contextmanager
+def _own_words() -> Iterator[None]:
+    """Leave uncaught exceptions told as they were: torch writes the rank before each line, and does so for good."""
+    before = sys.excepthook
+    try:
+        yield
+    finally:
+        sys.excepthook = before
 
 
 def _set_timeout(timeout: timedelta, group: ProcessGroup | None) -> None:

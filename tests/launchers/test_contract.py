@@ -344,7 +344,7 @@ class TestSeveralProcesses:
         assert (outcome.exit_code, outcome.error, outcome.progress.completed) == (0, "", 6)
         assert set(rows_of(outcome, "processes", "threads", "attempt")) == {(2, 1, 1)}
         for columns in (("trial", "epoch", "val_loss"), ("trial", "epoch", "val_accuracy")):
-            assert of_epochs(outcome, columns) == pytest.approx(of_epochs(alone, columns), abs=1e-4)
+            assert of_epochs(outcome, columns) == pytest.approx(of_epochs(alone, columns), abs=1e-5)
         writers = rows_of(outcome, "bundle", "writer")
         assert len(set(writers)) == len({bundle for bundle, _ in writers})
         assert len(store.read_trials(outcome.folder)) == 6
