@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from nnscan.data.augmentation import Draws
 from nnscan.data.batches import epoch_order
 from nnscan.identity import Purpose
 from nnscan.models.outputs import probabilities
@@ -85,12 +86,11 @@ def train_step(state: TrainingState, data: TrialData, indices: Tensor) -> None:
     examples = len(indices)
     draws = data.draws(examples, state.augmentation)
     state.parameters.zero_gradients()
-    ends = batch_ends(examples, state.part_size)
-    for start, end in zip([0, *ends], ends, strict=False):
-        part = slice(start, end)
-        share = data.share(indices[part], state.buffers, draws.of(part) if draws is not None else None, state.group)
-        with _kept_apart(state, end < examples):
-            add_gradient(state, share, examples)
+    *others, last = _parts(indices, draws, state.part_size)
+    for part in others:
+        with _kept_apart(state):
+            add_gradient(state, data.share(*part, state.buffers, state.group), examples)
+    add_gradient(state, data.share(*last, state.buffers, state.group), examples)
     if clip := state.trial.settings["training"]["gradient_clip"]:
         state.parameters.clip(clip)
     set_learning_rate(state.optimizer, state.schedule(state.steps))
@@ -149,11 +149,18 @@ def _batches_left(state: TrainingState, data: TrialData) -> Iterator[Tensor]:
             yield indices[start:end]
 
 
-def _kept_apart(state: TrainingState, apart: bool) -> AbstractContextManager[object]:
+def _parts(indices: Tensor, draws: Draws | None, size: int) -> list[tuple[Tensor, Draws | None]]:
+    """Return a batch in parts of `size`; the last may be smaller, or larger by one."""
+    ends = batch_ends(len(indices), size)
+    if len(ends) == 1:
+        return [(indices, draws)]
+    parts = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+    return [(indices[part], draws.of(part) if draws is not None else None) for part in parts]
+
+
+def _kept_apart(state: TrainingState) -> AbstractContextManager[object]:
     """Return the context in which the ranks keep their gradients to themselves: the last part of a batch joins all."""
-    if apart and isinstance(state.network, DistributedDataParallel):
-        return state.network.no_sync()
-    return nullcontext()
+    return state.network.no_sync() if isinstance(state.network, DistributedDataParallel) else nullcontext()
 
 
 def _end_epoch(state: TrainingState, data: TrialData, started: float) -> Row:

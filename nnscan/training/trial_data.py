@@ -85,8 +85,10 @@ class TrialData:
         inputs = batches.take(self.images, indices, buffers, draws)
         return inputs, self.labels.index_select(0, indices).to(self.device)
 
-    def share(self, indices: Tensor, buffers: Buffers, draws: Draws | None, group: Group) -> Batch:
+    def share(self, indices: Tensor, draws: Draws | None, buffers: Buffers, group: Group) -> Batch:
         """Return this rank's share of the batch `indices`, of which `draws` are the augmentations."""
+        if group.size == 1:
+            return self.batch(indices, buffers, draws)
         part, count = fed(group, len(indices))
         inputs, labels = self.batch(indices[part], buffers, draws.of(part) if draws is not None else None)
         return inputs, labels[:count]
@@ -100,7 +102,7 @@ class TrialData:
     def validation_batches(self, buffers: Buffers, group: Group = ALONE) -> Iterator[Batch]:
         """Yield this rank's share of each batch of the part that validates: each example once, in order."""
         for indices in torch.split(self.validation, len(buffers.values)):
-            yield self.share(indices, buffers, None, group)
+            yield self.share(indices, None, buffers, group)
 
     def test_batches(self, buffers: Buffers, group: Group = ALONE) -> Iterator[Batch]:
         """Yield likewise the test set. For the final evaluation alone."""

@@ -382,6 +382,7 @@ def network_trial(group: Group, changes: dict[str, Any], folder: str) -> dict[st
     more.pop("metrics", None)  # the last row again, with its times
     group.agree(True)  # rank 0 has written
     files = sorted(path.name for path in (Path(folder) / "checkpoints").glob("*"))
+    group.agree(True)  # all have looked
     training.remove_checkpoints()
     weights = digest(list(training.state.model.state_dict().values()))
     return {"rows": rows, "more": more, "files": files, "weights": weights}

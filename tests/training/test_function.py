@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from nnscan.allocation import Allocation, AllocationEndedError, Reason
 from nnscan.identity import Purpose, seed32
 from nnscan.launch_folder import Launch
 from nnscan.results.folder import ScanFolder
@@ -180,6 +182,26 @@ def test_draws_depend_on_seed_replicate_fold_and_epoch_alone(tmp_path: Path) -> 
     others = [rows(training(tmp_path, "draws", fold=1)), rows(training(tmp_path, "draws", replicate=0))]
     values = {row["val_loss"] for found in (first, *others) for row in found}
     assert len(values) == 9
+
+
+@pytest.mark.parametrize("ends_after", [1, 2])
+def test_it_ends_with_its_allocation_behind_the_epoch_that_runs(tmp_path: Path, ends_after: int) -> None:
+    allocation = Allocation()
+    one = training(tmp_path, "endless")
+    found = []
+    with pytest.raises(AllocationEndedError, match="terminated"):
+        for row in FunctionTraining(one.trial, replace(one.place, allocation=allocation)).epochs():
+            found.append(row)
+            if len(found) == ends_after:
+                allocation.end(Reason.TERMINATED)
+    assert len(found) == ends_after
+
+
+def test_a_signal_in_its_last_epoch_takes_nothing_from_it(tmp_path: Path) -> None:
+    one = training(tmp_path, "with_a_last_word", epochs=1)
+    allocation = Allocation(reason=Reason.TIME_LIMIT)
+    assert len(rows(FunctionTraining(one.trial, replace(one.place, allocation=allocation)))) == 1
+    assert CALLS == [{"last": 1}]
 
 
 def test_it_runs_on_as_many_threads_as_were_asked_for(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from trials import AUGMENTATION, CNN, NO_AUGMENTATION, ONE_CYCLE, SGD, untimed
 from trials import trial as made
 
+from nnscan.allocation import Allocation, AllocationEndedError, Reason
 from nnscan.data.dataset import load
 from nnscan.launch_folder import Launch
 from nnscan.models.folder import load_model
@@ -150,6 +151,28 @@ def test_a_killed_attempt_goes_on_from_a_checkpoint_within_an_epoch(
     assert name == f"{one.key}.first.{steps}.pt"
     second = home.open(one, writer="second")
     assert second.state.steps == steps
+    expected, weights = by_hand(one, tmp_path)
+    assert untimed(list(second.epochs())) == expected
+    assert equal(second.state.model.state_dict(), weights)
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_an_allocation_that_ends_ends_the_training_after_a_step_and_another_goes_on(
+    home: Home, tmp_path: Path, reason: Reason
+) -> None:
+    one = trial(**HARD)
+    first = home.open(one, writer="first")
+    allocation = Allocation()
+    first = replace(first, place=replace(first.place, allocation=allocation))
+    rows = []
+    with pytest.raises(AllocationEndedError, match=reason.value):
+        for row in first.epochs():
+            rows.append(row)
+            if len(rows) == 2:
+                allocation.end(reason)
+    assert home.checkpoints() == [f"{one.key}.first.{first.state.steps}.pt"]
+    assert (first.state.epoch, first.state.step) == (1, 1)
+    second = home.open(one, writer="second")
     expected, weights = by_hand(one, tmp_path)
     assert untimed(list(second.epochs())) == expected
     assert equal(second.state.model.state_dict(), weights)
