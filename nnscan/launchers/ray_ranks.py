@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,12 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from nnscan.launchers.ray_process import settle
 from nnscan.ranks.guest import join
 from nnscan.ranks.host import Host, host
-from nnscan.ranks.meeting import LOOPBACK, Meeting
+from nnscan.ranks.meeting import LOOPBACK, TIMES, Meeting
 from nnscan.worker import follow
+
+STARTS = 10
+PAUSE_SECONDS = 2.0
+"""How often others are started in place of lost ranks, and in between: Ray misses a node's heartbeat for 15 s."""
 
 
 def placement(request: Mapping[str, Any]) -> tune.PlacementGroupFactory:
@@ -41,7 +45,7 @@ class Rank:
 
             warm_up()
 
-    def follow(self, meeting: dict[str, Any], rank: int, folder: str, code: str) -> None:
+    def follow(self, rank: int, meeting: dict[str, Any], folder: str, code: str) -> None:
         """Train until rank 0 says that this is the end."""
         follow(Path(folder), Path(code), join(Meeting.of(meeting), rank))
 
@@ -51,13 +55,13 @@ class RankActors:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._config = config
-        self._start()
+        self._actors = self._placed()
+        self._meet()
 
     def host(self) -> Host:
         """Return rank 0 of ranks that live: new ones where those before were lost."""
         if self._host.lost:
-            self.end()
-            self._start()
+            self._replace()
         return self._host
 
     def end(self) -> None:
@@ -66,18 +70,30 @@ class RankActors:
         for actor in self._actors:
             ray.kill(actor)
 
-    def _start(self) -> None:
-        size = self._config["processes"]
+    def _replace(self) -> None:
+        """Start other ranks, and see them start: of a lost node Ray may not know yet, and place one there again."""
+        for _ in range(STARTS):
+            self.end()
+            self._actors = self._placed()
+            try:
+                ray.get([actor.__ray_ready__.remote() for actor in self._actors], timeout=TIMES.rendezvous)
+                break
+            except ray.exceptions.RayError:
+                time.sleep(PAUSE_SECONDS)
+        self._meet()
+
+    def _placed(self) -> list[Any]:
+        return [self._actor(rank) for rank in range(1, self._config["processes"])]
+
+    def _meet(self) -> None:
+        """Let the ranks come to a new meeting and follow."""
         # Of several nodes, as the others know the one that this is.
         spread = self._config["nodes"] > 1
         address = ray.util.get_node_ip_address() if spread else LOOPBACK  # type: ignore[no-untyped-call]
-        self._host = host(size, address, gone=self._gone)
-        self._actors = [self._actor(rank) for rank in range(1, size)]
-        common = (self._config["folder"], self._config["code"])
-        meeting = self._host.meeting.plain()
-        self._following = [
-            actor.follow.remote(meeting, rank, *common) for rank, actor in enumerate(self._actors, start=1)
-        ]
+        self._following: list[Any] = []
+        self._host = host(self._config["processes"], address, gone=self._gone)
+        told = (self._host.meeting.plain(), self._config["folder"], self._config["code"])
+        self._following = [actor.follow.remote(rank, *told) for rank, actor in enumerate(self._actors, start=1)]
 
     def _actor(self, rank: int) -> Any:
         group = ray.util.get_current_placement_group()
@@ -92,7 +108,7 @@ class RankActors:
 
     def _gone(self) -> Collection[int]:
         """Return the ranks whose process died, or that follow no more."""
-        with suppress(AttributeError):  # they are not started yet
-            ended, _ = ray.wait(self._following, num_returns=len(self._following), timeout=0)
-            return [rank for rank, following in enumerate(self._following, start=1) if following in ended]
-        return ()
+        if not self._following:
+            return ()
+        ended, _ = ray.wait(self._following, num_returns=len(self._following), timeout=0)
+        return [rank for rank, following in enumerate(self._following, start=1) if following in ended]

@@ -5,10 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,13 +16,14 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from ray_node import START_SECONDS, free_address, ray_node
 from safetensors.torch import load_file
 from scans import DIGITS, TESTS, differences, function_scan, rows_of, run
 
 import nnscan
 from nnscan.failure import FAILURES_IN_A_ROW
 from nnscan.launch_options import LaunchOptions, Outcome
-from nnscan.launchers.leftovers import end_session, in_session
+from nnscan.launchers.leftovers import in_session
 from nnscan.results import store
 from nnscan.results.folder import ScanFolder
 from nnscan.results.journal import journals
@@ -34,7 +31,6 @@ from nnscan.retraining import RetrainOptions, retrain_best
 from nnscan.scan import Scan, read
 
 WORKERS = 2
-START_SECONDS = 120.0  # of a Ray cluster, on a machine that does much else
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ class Place:
         sessions = {os.getsid(child.pid) for child in psutil.Process().children()} - {os.getsid(0), self.session}
         begun = [process for session in sessions for process in in_session(session)]
         joined = in_session(self.session) if self.session else ()
-        return begun + [process for process in joined if "Trainable" in title(process)]
+        return begun + [one for one in joined if "Trainable" in title(one) or "ray::Rank" in title(one)]
 
 
 def title(process: psutil.Process) -> str:
@@ -75,38 +71,12 @@ def environment(**variables: str) -> Iterator[None]:
         yield
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def ray_cluster() -> Iterator[Place]:
-    """Start a Ray of one node, as an administrator does, and give the place that joins it."""
-    address = f"127.0.0.1:{free_port()}"
-    host, _, port = address.partition(":")
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        arguments = (
-            *("start", "--head", "--block", "--include-dashboard=false", "--disable-usage-stats"),
-            *(f"--node-ip-address={host}", f"--port={port}", f"--num-cpus={WORKERS}", f"--temp-dir={folder}"),
-        )
-        command = [sys.executable, "-m", "ray.scripts.scripts", *arguments]
-        with (Path(folder) / "start.log").open("w+b") as log:
-            ray = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
-            try:
-                wait_for(lambda: "Ray runtime started" in Path(log.name).read_text(), ray, log.name)
-                yield Place({"cluster": "ray", "address": address}, ray.pid)
-            finally:
-                end_session(ray.pid)
-                ray.wait()
-
-
-def wait_for(reached: Callable[[], bool], ray: subprocess.Popen[bytes], log: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not reached():
-        assert ray.poll() is None and time.monotonic() < deadline, Path(log).read_text()
-        time.sleep(0.1)
+    """Start a Ray of one node, and give the place that joins it."""
+    address = free_address()
+    with ray_node(address, WORKERS) as session:
+        yield Place({"cluster": "ray", "address": address}, session)
 
 
 @pytest.fixture(scope="module", params=["inline", "local", "ray", "slurm"])
