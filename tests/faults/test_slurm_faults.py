@@ -24,7 +24,7 @@ from scans import TESTS, differences
 from slurm_bench import SUBMITTED, Job, SlurmBench, slurm, wait_until
 
 from nnscan import toml
-from nnscan.results.folder import ScanFolder
+from nnscan.results.folder import ScanFolder, write_atomically
 from nnscan.results.journal import journals, read_rows
 from nnscan.results.store import read_epochs, read_trials
 from nnscan.scan import Scan, read
@@ -80,9 +80,18 @@ def of_functions(path: Path, scan: Scan, **changes: Any) -> SlurmBench:
     return SlurmBench(scan, path, **{"trains_networks": False, **changes})
 
 
-def pause(seconds: float) -> str:
-    """The option of sbatch that lets a network pause at each batch."""
-    return f"--export=ALL,NNSCAN_TEST_PAUSE={seconds}"
+def pausing(bench: SlurmBench, seconds: float) -> str:
+    """The option of sbatch that lets a network pause at each batch, until `hurry`."""
+    write_atomically(pause_file(bench), str(seconds).encode())
+    return f"--export=ALL,NNSCAN_TEST_PAUSE={pause_file(bench)}"
+
+
+def pause_file(bench: SlurmBench) -> Path:
+    return bench.folder.path.parent / "pause"
+
+
+def hurry(bench: SlurmBench) -> None:
+    write_atomically(pause_file(bench), b"0")
 
 
 def submit(bench: SlurmBench, *options: str, **asked: int) -> Job:
@@ -192,10 +201,11 @@ def same_as_undisturbed(bench: SlurmBench) -> None:
 @case
 def a_signal_before_the_end_saves_and_queues_the_job_again(path: Path) -> None:
     bench = networks(path)
-    job = submit(bench, pause(0.1))
+    job = submit(bench, pausing(bench, 0.1))
     in_epoch(job, 5)
     slurm("scancel", "--signal=USR2", job.number)
     job.wait_for(lambda: checkpoints(bench), "a checkpoint")
+    hurry(bench)
     finished(job)
     assert job.restarts == 1
     same_as_undisturbed(bench)
@@ -204,20 +214,23 @@ def a_signal_before_the_end_saves_and_queues_the_job_again(path: Path) -> None:
 @case
 def a_real_limit_of_a_minute_is_gone_on_from(path: Path) -> None:
     bench = networks(path)
-    job = submit(bench, pause(0.2), minutes=1)
+    job = submit(bench, pausing(bench, 0.4), minutes=1)
+    job.wait_for(lambda: job.restarts == 1, "its time was over")
+    hurry(bench)
     finished(job)
-    assert job.restarts >= 1
+    assert job.restarts == 1
     same_as_undisturbed(bench)
 
 
 @case
 def interruptions_are_no_attempts(path: Path) -> None:
     bench = networks(path)
-    job = submit(bench, pause(0.25))
+    job = submit(bench, pausing(bench, 0.25))
     for number in range(1, 5):
         in_epoch(job, 4 * number)
         slurm("scontrol", "requeue", job.number)
         job.wait_for(lambda number=number: job.restarts == number, f"restart {number}")
+    hurry(bench)
     finished(job)
     assert job.restarts == 4
     same_as_undisturbed(bench)
@@ -228,10 +241,11 @@ def a_preempted_job_saves_and_goes_on(path: Path) -> None:
     node = slurm_nodes()[-2]
     bench = networks(path)
     whole = (f"--nodelist={node}", "--cpus-per-task=4")
-    job = bench.submit(pause(0.15), "--partition=scavenge", *whole)
+    job = bench.submit(pausing(bench, 0.15), "--partition=scavenge", *whole)
     in_epoch(job, 5)
     slurm("sbatch", "--partition=main", *whole, "--output=/dev/null", "--wrap=sleep 2")
     job.wait_for(lambda: checkpoints(bench), "a checkpoint")
+    hurry(bench)
     finished(job)
     assert job.restarts >= 1  # others may want the node, too
     same_as_undisturbed(bench)
@@ -385,10 +399,11 @@ def epoch_table(bench: SlurmBench, *columns: str) -> dict[tuple[str, int], list[
 def ranks_that_are_queued_again_go_on_bit_by_bit(path: Path) -> None:
     disturbed, undisturbed = (networks(path / name, **ON_TWO_NODES) for name in ("disturbed", "undisturbed"))
     other = submit(undisturbed, "--nodes=2")
-    job = submit(disturbed, pause(0.1), "--nodes=2")
+    job = submit(disturbed, pausing(disturbed, 0.1), "--nodes=2")
     in_epoch(job, 5)
     slurm("scancel", "--signal=USR2", job.number)
     job.wait_for(lambda: checkpoints(disturbed), "a checkpoint")
+    hurry(disturbed)
     finished(job)
     finished(other)
     assert job.restarts == 1
@@ -399,7 +414,7 @@ def ranks_that_are_queued_again_go_on_bit_by_bit(path: Path) -> None:
 @case
 def a_rank_that_is_killed_ends_the_others_and_the_next_attempt_goes_on(path: Path) -> None:
     bench = networks(path, **ON_TWO_NODES)
-    job = submit(bench, pause(0.1), "--nodes=2")
+    job = submit(bench, pausing(bench, 0.1), "--nodes=2")
     in_epoch(job, 5)
     ranks = ranks_of(bench, 0)
     (last,) = (rank for rank in ranks if rank.environ()["SLURM_PROCID"] == "1")
@@ -407,6 +422,7 @@ def a_rank_that_is_killed_ends_the_others_and_the_next_attempt_goes_on(path: Pat
     _, alive = psutil.wait_procs(ranks, 10)
     assert len(ranks) == 2
     assert alive == []
+    hurry(bench)
     finished(job)
     assert bench.rows("status", "attempt") == [("completed", 2), ("completed", 1)]
     assert "task 1: Killed" in job.words
@@ -455,11 +471,12 @@ def a_trial_on_a_node_that_dies_is_gone_on_with_elsewhere(path: Path) -> None:
     node, there = on_last_node()
     bench = networks(path, checkpoint_epochs=1)
     with breaking():
-        job = bench.submit(pause(0.1), there)
+        job = bench.submit(pausing(bench, 0.1), there)
         in_epoch(job, 5)
         fault("crash", node)
         lose(node)
         send_elsewhere(job, node)
+    hurry(bench)
     finished(job)
     assert [host == node for (host,) in bench.rows("host")] == [False, False]
     same_as_undisturbed(bench)
@@ -469,10 +486,10 @@ def a_trial_on_a_node_that_dies_is_gone_on_with_elsewhere(path: Path) -> None:
 def two_copies_of_a_job_share_no_file_and_leave_single_rows(path: Path) -> None:
     node, there = on_last_node()
     rates = [number / 8 for number in range(1, 9)]
-    bench = of_functions(path, functions("wait", rates, epochs=10, seconds=0.5, folder=str(path)))
+    bench = of_functions(path, functions("wait", rates, epochs=200, seconds=0.5, folder=str(path)))
     with breaking():
         job = bench.submit(there)
-        job.wait_for(lambda: len(notes(bench)) == 2, "the second trial")
+        job.wait_for(lambda: notes(bench), "the first trial")
         fault("cut", node)
         lose(node)
         send_elsewhere(job, node)
@@ -480,12 +497,13 @@ def two_copies_of_a_job_share_no_file_and_leave_single_rows(path: Path) -> None:
         (old,), (new,) = ranks_of(bench, 0), ranks_of(bench, 1)
         assert old.environ()["SLURMD_NODENAME"] == node != new.environ()["SLURMD_NODENAME"]
         assert files_of(old, bench) & files_of(new, bench) == set()
+        (path / "hurry").touch()
         readings = readings_while(bench, old.is_running)
         begun = [note for note in notes(bench) if node in note]
         fault("join", node)
         finished(job)
     assert all(len(reading) == len(set(reading)) for reading in readings)
-    assert [note for note in notes(bench) if node in note] == begun
+    assert [note for note in notes(bench) if node in note] == begun == [f"{rates[0]} {node}"]
     assert bench.rows("status", "attempt") == [("completed", 1)] * len(rates)
 
 
@@ -521,7 +539,7 @@ def test_a_controller_that_is_away_is_waited_for(started: dict[str, Future[None]
     """Behind the others, which cannot do without it."""
     wait_for_all(started.values())
     bench = networks(tmp_path)
-    job = submit(bench, pause(0.1))
+    job = submit(bench, pausing(bench, 0.1))
     in_epoch(job, 5)
     (rank,) = ranks_of(bench, 0)
     fault("stop", "slurmctld")
@@ -531,6 +549,7 @@ def test_a_controller_that_is_away_is_waited_for(started: dict[str, Future[None]
         assert not rank.is_running()
     finally:
         fault("restart", "slurmctld")
+    hurry(bench)
     finished(job)
     assert job.restarts == 1
     same_as_undisturbed(bench)
