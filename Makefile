@@ -46,6 +46,7 @@ bench: setup
 	$(RUN)python benchmarks/noop.py
 	$(RUN)python benchmarks/store.py
 	$(RUN)python benchmarks/summarize.py
+	$(RUN)python benchmarks/ddp.py
 	@if command -v sbatch >/dev/null; then $(RUN)python benchmarks/slurm.py --folder "$$PWD"; fi
 ifdef DATA
 	$(RUN)python benchmarks/single_trial.py '$(DATA)'

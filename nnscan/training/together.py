@@ -44,6 +44,11 @@ def together(store: Store, rank: int, size: int, *, device: str, timeout: timede
     return Together(rank, size, control)
 
 
+FEW = 4096
+"""So many values and fewer are added up by each rank for itself. gloo's all-reduce sends a small message in many parts:
+of 65 values it takes 1.3 times as long as its all-gather between 2 processes, 1.7 times between 4."""
+
+
 @dataclass
 class Together:
     """A rank among others. Tensors travel the way their device has: NCCL on a GPU, gloo on the CPU."""
@@ -61,7 +66,9 @@ class Together:
         return share(self.rank, self.size, count)
 
     def add(self, values: Tensor) -> Tensor:
-        """Return the sum of `values` over the ranks, the same bits on each: every part of it is added up on one."""
+        """Return the sum of `values` over the ranks, the same bits on each: in one order everywhere, or on one alone."""
+        if not values.is_cuda and values.numel() <= FEW:
+            return self.stack(values).sum(0, dtype=values.dtype)
         summed = values.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(summed, group=self._between(values))
         return summed

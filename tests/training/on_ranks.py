@@ -116,10 +116,15 @@ def ask(group: Group) -> dict[str, Any]:
     }
 
 
-def sum_many(group: Group, count: int) -> str:
-    """Return a digest of the sum of numbers whose order of adding up would show."""
-    generator = torch.Generator().manual_seed(group.rank)
-    return digest([group.add(torch.randn(count, generator=generator) * 10 ** (3 * torch.rand(count)))])
+def sum_numbers(group: Group, count: int) -> list[float]:
+    """Return the sum of the ranks' numbers."""
+    return list(group.add(numbers(group.rank, count)).tolist())
+
+
+def numbers(rank: int, count: int) -> Tensor:
+    """Return numbers of so different sizes that the order in which they are added up would show."""
+    generator = torch.Generator().manual_seed(rank)
+    return torch.randn(count, generator=generator) * 10 ** (3 * torch.rand(count, generator=generator))
 
 
 def differentiate(group: Group) -> dict[str, Any]:

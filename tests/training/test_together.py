@@ -1,6 +1,8 @@
 """Real processes over gloo."""
 
+import on_ranks
 import pytest
+import torch
 from ranks import Ranks
 
 
@@ -21,8 +23,12 @@ def test_the_ranks_answer_together(ranks: Ranks, size: int) -> None:
         }
 
 
-def test_every_rank_gets_the_same_bits_of_a_sum(ranks: Ranks) -> None:
-    assert len(set(ranks.run(4, "sum_many", count=10_000))) == 1
+@pytest.mark.parametrize("count", [100, 10_000], ids=["few", "many"])
+def test_every_rank_gets_the_same_bits_of_a_sum(ranks: Ranks, count: int) -> None:
+    first, *others = ranks.run(4, "sum_numbers", count=count)
+    assert others == [first] * 3
+    expected = sum(on_ranks.numbers(rank, count).double() for rank in range(4))
+    torch.testing.assert_close(torch.tensor(first).double(), expected, rtol=1e-6, atol=1e-3)
 
 
 def test_a_backward_pass_leaves_the_mean_gradient_in_place_and_zero_where_no_rank_used_a_parameter(
