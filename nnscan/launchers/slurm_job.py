@@ -23,7 +23,7 @@ from nnscan import attempt, launch_folder
 from nnscan.allocation import Allocation, Reason, end_on
 from nnscan.bundles import Bundle
 from nnscan.errors import LauncherError, NnscanError
-from nnscan.failure import TRIES
+from nnscan.failure import FAILURES_IN_A_ROW, TRIES
 from nnscan.launch_folder import Launch
 from nnscan.launchers import slurm_jobs, slurm_step
 from nnscan.launchers.slurm_claim import Claim
@@ -43,6 +43,9 @@ VISIBLE_SECONDS = 60.0
 
 STARTS_IN_VAIN = 4
 """Steps in a row that brought no trial on, after which the bundle is given up: its workers cannot start here."""
+
+DEATHS_IN_A_ROW = FAILURES_IN_A_ROW * TRIES
+"""Steps in a row without any result, after which the bundle is given up: that is no fault of its trials."""
 
 ALLOCATIONS_IN_VAIN = 2
 """Whole allocations in a row that brought a trial no further, after which it is given up."""
@@ -162,6 +165,23 @@ class Hours:
         return cls(ends=killed - signal_seconds, killed=killed, seconds=told.limit - signal_seconds)
 
 
+@dataclass(frozen=True)
+class Ran:
+    """A step that ran."""
+
+    said: list[str]
+    """Last lines of srun."""
+    logs: Logs
+    came: bool
+    """False where its ranks never came together."""
+
+    @property
+    def told(self) -> str:
+        """Why it ended, and the last words of it."""
+        death = cause_of_death(self.said, self.logs)
+        return f"{death.error}\n{death.traceback}"
+
+
 @dataclass
 class Supervisor:
     """Runs the steps of a bundle that this process has claimed."""
@@ -177,6 +197,8 @@ class Supervisor:
     """Of the next step."""
     in_vain: int = 0
     """Steps in a row that brought no trial on."""
+    deaths: int = 0
+    """Steps in a row in which no trial got a result."""
     asked: bool = False
     """Whether Slurm was asked to queue the job again while a step ran."""
     began: tuple[object, ...] = ()
@@ -204,11 +226,8 @@ class Supervisor:
         while True:
             self._check()
             before = self._progress()
-            said, logs = self._step()
-            if self._progress() == before:
-                self._count_in_vain(said, logs)
-            else:
-                self.in_vain = 0
+            ran = self._step()
+            self._judge(ran, before, self._progress())
 
     def _check(self) -> None:
         """Raise EndedError where no further step is to run here."""
@@ -219,8 +238,8 @@ class Supervisor:
         if self.number and time.time() >= self.hours.ends:
             self._go_on_later()
 
-    def _step(self) -> tuple[list[str], Logs]:
-        """Run a step, and do what its end asks for; return what srun said and its logs."""
+    def _step(self) -> Ran:
+        """Run a step, do what its end asks for, and return what is told of it."""
         step = self._next_step()
         self.folder.logs.mkdir(exist_ok=True)  # srun starts no process whose output has no folder
         logs = Logs.before([step.log(rank) for rank in range(self.launch.processes)])
@@ -233,7 +252,7 @@ class Supervisor:
             self._close(Cause.LOST, cause_of_death(said, logs))
         else:
             self._obey(ending)
-        return said, logs
+        return Ran(said, logs, came=ending is None or ending.came)
 
     def _next_step(self) -> Step:
         job, hours, number = self.claim.job, self.hours, self.number
@@ -316,15 +335,17 @@ class Supervisor:
     def _close(self, cause: Cause, death: Death | None = None) -> None:
         close_journals(self.folder, lambda name: name == self.claim.bundle.name, cause, death)
 
-    def _count_in_vain(self, said: Sequence[str], logs: Logs) -> None:
+    def _judge(self, ran: Ran, before: tuple[int, int], after: tuple[int, int]) -> None:
         """Raise EndedError where step after step brings no trial on, as where workers cannot start here."""
-        if any(map(is_away, said)):  # no step could be made: no fault of its workers
+        if after == before and any(map(is_away, ran.said)):  # no step could be made: no fault of its workers
             self.claim.job.time()  # waits for the controller
             return
-        self.in_vain += 1
+        self.deaths = self.deaths + 1 if after[0] == before[0] else 0
+        self.in_vain = self.in_vain + 1 if after == before or not ran.came else 0
         if self.in_vain >= STARTS_IN_VAIN:
-            death = cause_of_death(said, logs)
-            raise EndedError(f"{self.in_vain} steps in a row brought no trial on: {death.error}\n{death.traceback}")
+            raise EndedError(f"{self.in_vain} steps in a row brought no trial on: {ran.told}")
+        if self.deaths >= DEATHS_IN_A_ROW:
+            raise EndedError(f"{self.deaths} steps in a row died without a result: {ran.told}")
         time.sleep(self.in_vain * PAUSE_SECONDS)
 
     def _note_stops(self, keys: Sequence[str]) -> None:

@@ -57,6 +57,7 @@ def _lead(step: Step, launch: Launch, allocation: Allocation) -> int:
     """Be rank 0, and tell the supervisor how it ended."""
     stopped: list[tuple[str, bool]] = []
     reason = error = ""
+    came = True
     try:
         with allocation.telling(lambda _: stopped.extend(unfinished(ScanFolder(step.folder), step.bundle.name))):
             _run(step, launch, allocation)
@@ -64,12 +65,13 @@ def _lead(step: Step, launch: Launch, allocation: Allocation) -> int:
         reason = ended.reason.value
     except RanksLostError as lost:
         print(f"the ranks are lost: {lost}", flush=True)
+        came = lost.came
     except NnscanError as known:
         error = str(known)
     except Exception:
         error = traceback.format_exc()
     key, first = next(iter(stopped), ("", False))
-    Ending(reason, error, key, whole=first and step.number == 0).write(step)
+    Ending(reason, error, key, whole=first and step.number == 0, came=came).write(step)
     return 0
 
 

@@ -21,7 +21,7 @@ from nnscan.results.attempts import attempts
 from nnscan.results.folder import ScanFolder, told, write_atomically
 from nnscan.results.journal import DETAILS, Death, counted, journals, read_rows
 
-LEFT_BEHIND_SECONDS = 120
+LEFT_BEHIND_SECONDS = 60
 """That the other ranks have when the first of a step has ended; Slurm by itself waits for ever (WaitTime = 0)."""
 
 LOOK_SECONDS = 1.0
@@ -106,6 +106,8 @@ class Ending:
     """Key of the trial that the end of the allocation stopped; "" for none."""
     whole: bool = False
     """Whether that trial was the first of the allocation: it had all the time there is."""
+    came: bool = True
+    """Whether the ranks came together, at least once."""
 
     def write(self, step: Step) -> None:
         """Tell the supervisor."""

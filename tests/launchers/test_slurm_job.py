@@ -16,6 +16,8 @@ from bench import Bench
 from scans import TESTS, function_scan
 from slurm_bench import ROOT, SUPERVISE, wait_until
 
+from nnscan import launch_folder
+from nnscan.bundles import Bundle
 from nnscan.errors import LauncherError
 from nnscan.launch_folder import Launch
 from nnscan.launchers.slurm_claim import Claim
@@ -139,6 +141,24 @@ def test_the_success_that_srun_tells_is_not_believed(fake: Any) -> None:
     assert "4 steps in a row brought no trial on: it ended without a word" in slurm.run(status=1)
     assert slurm.error.startswith("4 steps in a row brought no trial on")
     assert slurm.bench.rows("status") == []
+
+
+def test_a_worker_that_dies_in_every_trial_is_given_up(fake: Any, tmp_path: Path) -> None:
+    slurm = fake("die", [1.5 + number for number in range(8)], folder=str(tmp_path), deaths=100)
+    keep_fold_1(slurm.bench)
+    assert "15 steps in a row died without a result: Exited with exit code -9." in slurm.run(status=1)
+    assert slurm.bench.rows("failure", "attempt") == [("lost", 3)] * 5
+    assert slurm.error is not None
+
+
+def keep_fold_1(bench: Bench) -> None:
+    """Leave only those trials in the list of the launch, in which the function `die` dies."""
+    home = bench.folder.launches / bench.bundle.launch
+    launch = launch_folder.read(bench.folder, bench.bundle.launch)
+    home.rename(home.with_name("all"))
+    bench.trials = [trial for trial in bench.trials if trial.fold == 1]
+    launch_folder.write(bench.folder, launch, bench.trials)
+    bench.bundle = Bundle(launch.name, 0, len(bench.trials))
 
 
 def test_what_an_earlier_life_left_open_was_no_fault_of_its_trial(fake: Any) -> None:
