@@ -66,7 +66,7 @@ class Together:
         return share(self.rank, self.size, count)
 
     def add(self, values: Tensor) -> Tensor:
-        """Return the sum of `values` over the ranks, the same bits on each: in one order everywhere, or on one alone."""
+        """Return the sum of `values` over the ranks, the same bits on each: in one order, or added up on one alone."""
         if not values.is_cuda and values.numel() <= FEW:
             return self.stack(values).sum(0, dtype=values.dtype)
         summed = values.clone(memory_format=torch.contiguous_format)
