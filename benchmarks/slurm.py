@@ -17,8 +17,8 @@ from pathlib import Path
 import pyarrow.compute as pc
 from whole_process import processor, python, run
 
-from nnscan.launchers import slurm_jobs
-from nnscan.launchers.slurm import cancel_jobs
+from nnscan.launchers.slurm import jobs as slurm_jobs
+from nnscan.launchers.slurm.launcher import cancel_jobs
 from nnscan.results.folder import ScanFolder
 from nnscan.results.store import read_trials
 

@@ -184,8 +184,8 @@ def _end_jobs(folder: ScanFolder, jobs: Sequence[str]) -> str:
     """Tell Slurm to end jobs, all at once; return why that failed, "" where it did not."""
     if not jobs:
         return ""
-    from nnscan.launchers.slurm import cancel_jobs
-    from nnscan.launchers.slurm_queue import forget
+    from nnscan.launchers.slurm.launcher import cancel_jobs
+    from nnscan.launchers.slurm.queue import forget
 
     try:
         cancel_jobs(jobs, seconds=0.0)  # once: whoever typed it sees why it failed, and types it again

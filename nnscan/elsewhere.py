@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from nnscan import launch_folder
 from nnscan.bundles import Bundle
-from nnscan.launchers import slurm_jobs
-from nnscan.launchers.slurm_jobs import Jobs
-from nnscan.launchers.slurm_queue import POLL_SECONDS, Queue, alive
+from nnscan.launchers.slurm import jobs as slurm_jobs
+from nnscan.launchers.slurm.jobs import Jobs
+from nnscan.launchers.slurm.queue import POLL_SECONDS, Queue, alive
 from nnscan.results.folder import ScanFolder
 
 

@@ -16,7 +16,7 @@ from nnscan.cpus import usable_cpus
 from nnscan.elsewhere import elsewhere
 from nnscan.errors import DataError, ScanError
 from nnscan.launch_options import LaunchOptions
-from nnscan.launchers.slurm_plan import ArrayPlan
+from nnscan.launchers.slurm.plan import ArrayPlan
 from nnscan.launching import Order, new_launch
 from nnscan.plan import Plan, expand
 from nnscan.reconcile import COLUMNS, ToDo, one_trial, still_to_do

@@ -97,7 +97,7 @@ def _of_submission(folder: ScanFolder) -> Iterator[tuple[Path, str]]:
 
 
 def _bundles_by_job(folder: ScanFolder, launch: str) -> dict[str, str]:
-    from nnscan.launchers import slurm_jobs
+    from nnscan.launchers.slurm import jobs as slurm_jobs
 
     jobs = slurm_jobs.read(folder, launch)
     return {job: bundle for bundle, job in slurm_jobs.bundle_jobs(launch, jobs).items() if job} if jobs else {}

@@ -41,7 +41,7 @@ def launcher_for(folder: ScanFolder, launch: Launch, workers: int) -> Iterator[L
     if launch.cluster == "inline":
         yield InlineLauncher(folder.path, Path(launch.code))
         return
-    from nnscan.launchers.ray import RayLauncher, RayOptions  # psutil
+    from nnscan.launchers.ray.launcher import RayLauncher, RayOptions  # psutil
 
     options = RayOptions(
         address=launch.address,

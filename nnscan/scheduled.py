@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnscan.bundles import Bundle
-from nnscan.launchers.slurm_reasons import advice
+from nnscan.launchers.slurm.reasons import advice
 from nnscan.results.folder import ScanFolder
 
 if TYPE_CHECKING:
-    from nnscan.launchers.slurm_jobs import Jobs
-    from nnscan.launchers.slurm_queue import JobState, Queue
+    from nnscan.launchers.slurm.jobs import Jobs
+    from nnscan.launchers.slurm.queue import JobState, Queue
 
 _WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "NODE_FAIL", "PREEMPTED")
 """States of jobs that have no node: yet, or again."""
@@ -82,7 +82,7 @@ class Scheduled:
 
 def look(folder: ScanFolder) -> Scheduled:
     """Return what the scheduler holds of a scan; without launches that went to one nobody is asked."""
-    from nnscan.launchers import slurm_jobs
+    from nnscan.launchers.slurm import jobs as slurm_jobs
 
     submissions = slurm_jobs.read_all(folder)
     if not submissions:
@@ -107,8 +107,8 @@ def scheduled(submissions: Mapping[str, Jobs], queue: Queue, ended: Container[st
 
 
 def _alive(launch: str, jobs: Jobs, queue: Queue, ended: Container[str]) -> Iterator[ScheduledJob]:
-    from nnscan.launchers.slurm_jobs import numbered
-    from nnscan.launchers.slurm_queue import alive
+    from nnscan.launchers.slurm.jobs import numbered
+    from nnscan.launchers.slurm.queue import alive
 
     jobs = numbered(launch, jobs, queue)
     for one in _all(launch, jobs, queue):
@@ -128,7 +128,7 @@ def _all(launch: str, jobs: Jobs, queue: Queue) -> Iterator[ScheduledJob]:
 
 def _gone(found: Scheduled, launch: str, jobs: Jobs, ended: Container[str]) -> tuple[str, ...]:
     """Return the bundles of a launch that are neither alive nor told of their end."""
-    from nnscan.launchers.slurm_jobs import bundle_jobs
+    from nnscan.launchers.slurm.jobs import bundle_jobs
 
     alive = {job.bundle for job in found.jobs}
     numbers = bundle_jobs(launch, jobs).items()
@@ -137,7 +137,7 @@ def _gone(found: Scheduled, launch: str, jobs: Jobs, ended: Container[str]) -> t
 
 def _gave_up(folder: ScanFolder, launches: Collection[str]) -> dict[str, str]:
     """Return the errors of bundles that ended since the last of `launches`: that one submitted anew what was left."""
-    from nnscan.launchers.slurm_jobs import ended_bundles
+    from nnscan.launchers.slurm.jobs import ended_bundles
 
     since = _changed(folder.launches / max(launches) / "launch.json")
     errors = {name: (launch, error) for launch in launches for name, error in ended_bundles(folder, launch).items()}

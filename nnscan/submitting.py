@@ -11,11 +11,12 @@ from nnscan.elsewhere import elsewhere
 from nnscan.errors import ScanError
 from nnscan.launch_folder import Launch
 from nnscan.launch_options import LaunchOptions, Submitted, SubmittedJob
-from nnscan.launchers import slurm_cluster, slurm_jobs
-from nnscan.launchers.slurm import SlurmLauncher, SlurmSubmission
-from nnscan.launchers.slurm_profile import filled, find_profile
-from nnscan.launchers.slurm_request import Request
-from nnscan.launchers.slurm_visible import check_visible
+from nnscan.launchers.slurm import cluster as slurm_cluster
+from nnscan.launchers.slurm import jobs as slurm_jobs
+from nnscan.launchers.slurm.launcher import SlurmLauncher, SlurmSubmission
+from nnscan.launchers.slurm.profile import filled, find_profile
+from nnscan.launchers.slurm.request import Request
+from nnscan.launchers.slurm.visible import check_visible
 from nnscan.results.folder import ScanFolder
 
 

@@ -20,8 +20,8 @@ from nnscan.bundles import Bundle
 from nnscan.errors import NnscanError, Problem, ScanError
 from nnscan.launch_folder import Launch
 from nnscan.launch_options import LaunchOptions, Outcome, Submitted
-from nnscan.launchers import slurm_jobs
-from nnscan.launchers.slurm_jobs import Jobs, SubmittedArray
+from nnscan.launchers.slurm import jobs as slurm_jobs
+from nnscan.launchers.slurm.jobs import Jobs, SubmittedArray
 from nnscan.launching import Order, held, launch, new_launch, quiet, write_for_jobs
 from nnscan.results.folder import ScanFolder
 from nnscan.retraining import RetrainOptions, RetrainOutcome, choose, order_again, retrain_best, work_of
@@ -67,7 +67,7 @@ def _with_code(order: Order) -> Launch:
 
 def retrain_in_job(folder: str) -> None:
     """Retrain the winners inside this job of Slurm; what it began before it was requeued, it goes on with."""
-    from nnscan.launchers.slurm_job import supervise
+    from nnscan.launchers.slurm.supervisor import supervise
 
     job = os.environ["SLURM_JOB_ID"]
     bundle = _begun(ScanFolder(Path(folder)), job) or _begin_apart(folder, job)

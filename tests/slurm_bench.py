@@ -15,14 +15,12 @@ from typing import Any
 from bench import Bench
 
 import nnscan
-from nnscan.launchers import slurm_jobs
-from nnscan.launchers.slurm_jobs import Jobs
+from nnscan.launchers.slurm import jobs as slurm_jobs
+from nnscan.launchers.slurm.jobs import Jobs
 from nnscan.scan import Scan
 
 ROOT = Path(nnscan.__file__).parents[1]
-SUPERVISE = (
-    "import sys; from nnscan.launchers.slurm_job import supervise; supervise(*sys.argv[1:3], *map(int, sys.argv[3:]))"
-)
+SUPERVISE = "import sys; from nnscan.launchers.slurm.supervisor import supervise; supervise(*sys.argv[1:3], *map(int, sys.argv[3:]))"
 POLL_SECONDS = 0.2
 LONG_SECONDS = 300.0
 """For what takes a tenth of it on a machine that has nothing else to do."""

@@ -13,9 +13,9 @@ from scan_by_hand import GRID, key_of, write_scan
 from nnscan import launch_folder
 from nnscan.identity import configuration_key
 from nnscan.launch_folder import Launch
-from nnscan.launchers import slurm_jobs
-from nnscan.launchers.slurm_jobs import Jobs, SubmittedArray
-from nnscan.launchers.slurm_queue import JobState, Queue
+from nnscan.launchers.slurm import jobs as slurm_jobs
+from nnscan.launchers.slurm.jobs import Jobs, SubmittedArray
+from nnscan.launchers.slurm.queue import JobState, Queue
 from nnscan.results.folder import ScanFolder
 from nnscan.trial import Trial
 

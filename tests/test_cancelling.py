@@ -10,8 +10,8 @@ from submitted_by_hand import KEYS, LAUNCH, running, submit, submitted_scan, tel
 
 from nnscan.cancelling import Cancellation, cancel
 from nnscan.errors import ScanError
-from nnscan.launchers import slurm
-from nnscan.launchers.slurm_command import SlurmError
+from nnscan.launchers.slurm import launcher as slurm
+from nnscan.launchers.slurm.command import SlurmError
 from nnscan.results.cancelled import Cancelled, read_cancelled
 from nnscan.results.folder import ScanFolder
 from nnscan.results.journal import Writer

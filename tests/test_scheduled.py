@@ -7,8 +7,8 @@ import pytest
 from scan_by_hand import write_scan
 from submitted_by_hand import LAUNCH, end_bundle, running, submit, submitted_scan, tell_queue, waiting
 
-from nnscan.launchers.slurm_jobs import Jobs, SubmittedArray
-from nnscan.launchers.slurm_queue import JobState, Queue
+from nnscan.launchers.slurm.jobs import Jobs, SubmittedArray
+from nnscan.launchers.slurm.queue import JobState, Queue
 from nnscan.results.folder import ScanFolder
 from nnscan.scheduled import Scheduled, advice, look, scheduled
 
@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> ScanFolder:
 
 
 def test_a_scan_without_jobs_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nnscan.launchers.slurm_jobs.ask_queue", lambda _: pytest.fail("asked"))
+    monkeypatch.setattr("nnscan.launchers.slurm.jobs.ask_queue", lambda _: pytest.fail("asked"))
     assert look(write_scan(tmp_path / "s")) == Scheduled()
 
 

@@ -1,4 +1,4 @@
-"""Launches that retrain their winners; on Slurm the job that does it (`tests/launchers/test_slurm.py` runs it)."""
+"""Launches that retrain their winners; on Slurm the job that does it (`tests/launchers/slurm/test_launches.py` runs it)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scans import DIGITS, TESTS, function_scan, run
 
 from nnscan.errors import ScanError
 from nnscan.launch_options import LaunchOptions
-from nnscan.launchers import slurm_jobs
+from nnscan.launchers.slurm import jobs as slurm_jobs
 from nnscan.results.folder import ScanFolder
 from nnscan.scan import read
 from nnscan.then_retrain import begin, launch_then_retrain

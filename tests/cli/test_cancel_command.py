@@ -18,7 +18,7 @@ AGAIN = "What finished is kept. Go on with: nnscan launch scans/s/scan.toml --cl
 def submitted(empty: Path, monkeypatch: pytest.MonkeyPatch) -> ScanFolder:
     """A working folder with a scan on Slurm, of which one bundle runs and two wait."""
     tell_queue(monkeypatch, {"100_0": running(), "100_1": waiting(), "100_2": waiting()})
-    monkeypatch.setattr("nnscan.launchers.slurm.run", lambda _: "")
+    monkeypatch.setattr("nnscan.launchers.slurm.launcher.run", lambda _: "")
     return submitted_scan(empty / "scans" / "s")
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from nnscan.cli.estimate import MOST_ARRAYS, slurm_lines
 from nnscan.estimate import SlurmEstimate
-from nnscan.launchers.slurm_plan import ArrayPlan
+from nnscan.launchers.slurm.plan import ArrayPlan
 
 ARRAY = ArrayPlan(((0, 50), (50, 100)), at_once=2, minutes=90)
 

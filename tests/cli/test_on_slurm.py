@@ -42,7 +42,7 @@ PROFILE = "time = 5\nmemory_gb_per_process = 0.4\ntrials_per_bundle = 2\nbundles
 
 @pytest.fixture(autouse=True)
 def ask_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nnscan.launchers.slurm_queue.POLL_SECONDS", 1.0)
+    monkeypatch.setattr("nnscan.launchers.slurm.queue.POLL_SECONDS", 1.0)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from submitted_by_hand import running, submitted_scan, tell_queue, waiting
 
 from nnscan.cli import scheduler
-from nnscan.launchers.slurm_queue import JobState
+from nnscan.launchers.slurm.queue import JobState
 from nnscan.results.cancelled import Cancelled, write_cancelled
 from nnscan.results.folder import ScanFolder
 from nnscan.results.store import Running

@@ -249,7 +249,7 @@ class Launched:
                 return "rank"
             if "Trainable" in title and title.startswith("ray::"):
                 return "worker"
-            return "driver" if title.endswith("nnscan.launchers.ray_driver") else process.name()
+            return "driver" if title.endswith("nnscan.launchers.ray.driver") else process.name()
         return ""
 
     def kill(self, *kinds: str, number: int = signal.SIGKILL) -> list[str]:

@@ -149,8 +149,8 @@ def ranks_of(bench: SlurmBench, restart: int) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
-        if "nnscan.launchers.slurm_rank" in words and words[0] != "srun" and "-m" in words[:2]:
-            folder, _, _, _, _, life = words[words.index("nnscan.launchers.slurm_rank") + 1 :][:6]
+        if "nnscan.launchers.slurm.rank" in words and words[0] != "srun" and "-m" in words[:2]:
+            folder, _, _, _, _, life = words[words.index("nnscan.launchers.slurm.rank") + 1 :][:6]
             if folder == str(bench.folder.path) and int(life) == restart:
                 found.append(process)
     return found

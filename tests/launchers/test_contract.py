@@ -23,7 +23,7 @@ from scans import DIGITS, TESTS, differences, function_scan, rows_of, run
 import nnscan
 from nnscan.failure import FAILURES_IN_A_ROW
 from nnscan.launch_options import LaunchOptions, Outcome
-from nnscan.launchers.leftovers import in_session
+from nnscan.launchers.ray.leftovers import in_session
 from nnscan.results import store
 from nnscan.results.folder import ScanFolder
 from nnscan.results.journal import journals
@@ -233,7 +233,7 @@ def test_ctrl_c_keeps_what_finished_and_the_next_launch_gives_what_an_undisturbe
         return ended(folder) >= 2
 
     if place.cluster == "slurm":
-        pytest.skip("on Slurm Ctrl-C ends the waiting alone: tests/launchers/test_slurm.py")
+        pytest.skip("on Slurm Ctrl-C ends the waiting alone: tests/launchers/slurm/test_launches.py")
     press = interrupt_once(under_way)
     outcome = place.launch(scan, tmp_path)
     pressed = time.monotonic()
