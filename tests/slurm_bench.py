@@ -20,7 +20,10 @@ from nnscan.launchers.slurm.jobs import Jobs
 from nnscan.scan import Scan
 
 ROOT = Path(nnscan.__file__).parents[1]
-SUPERVISE = "import sys; from nnscan.launchers.slurm.supervisor import supervise; supervise(*sys.argv[1:3], *map(int, sys.argv[3:]))"
+SUPERVISE = (
+    "import sys; from nnscan.launchers.slurm.supervisor import supervise;"
+    " supervise(*sys.argv[1:3], *map(int, sys.argv[3:]))"
+)
 POLL_SECONDS = 0.2
 LONG_SECONDS = 300.0
 """For what takes a tenth of it on a machine that has nothing else to do."""

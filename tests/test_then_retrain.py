@@ -1,4 +1,4 @@
-"""Launches that retrain their winners; on Slurm the job that does it (`tests/launchers/slurm/test_launches.py` runs it)."""
+"""Launches that retrain their winners; tests/launchers/slurm/test_launches.py runs the job that does it on Slurm."""
 
 from __future__ import annotations
 
