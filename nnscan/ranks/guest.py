@@ -58,7 +58,6 @@ class Guest:
         self._words = Words(store)
         self._calls = calls
         """Over a connection of its own: `_words` may be waiting."""
-        self._order: Order | None = None
         self._group: Group | None = None
         self._groups = -1
         self._ended = threading.Event()
@@ -93,7 +92,6 @@ class Guest:
         number = 0
         while (said := self._next(number))["order"] == "train":
             order = Order(number, Bundle(**said["bundle"]), said["trial"], said["attempt"], said["group"])
-            self._order = order
             yield order
             number += 1
         self._ended.set()
@@ -122,6 +120,7 @@ class Guest:
     def say(self, order: Order, error: BaseException) -> Thrown:
         """Tell all ranks what this one threw; returns where all threw alike, and else never: this process ends."""
         thrown = describe(error)
+        print(thrown.traceback, flush=True)  # into this rank's log
         with self._ending_with_rank_0():
             say(self._words, order.number, Said(self.rank, thrown))
             if not self._forgiven(order):

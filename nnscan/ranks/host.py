@@ -199,7 +199,7 @@ class Host:
         if isinstance(error, NoGroupError):
             return replace(first.thrown, failure=Failure.LOST, error=str(error))
         if dead:
-            text = f"{_ranks(dead)} of {self.size} died; rank 0 then met {first.thrown.error}"
+            text = f"{_ranks(dead)} of {self.size} died in attempt {self._attempt} at it"
             return replace(first.thrown, failure=Failure.LOST, error=text)
         return self._of_rank(first)
 

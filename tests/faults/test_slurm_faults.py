@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import signal
 import subprocess
 import threading
@@ -21,7 +22,7 @@ from typing import Any
 import psutil
 import pytest
 from scans import TESTS, differences
-from slurm_bench import SUBMITTED, Job, SlurmBench, slurm, wait_until
+from slurm_bench import ROOT, SUBMITTED, Job, SlurmBench, slurm, wait_until
 
 from nnscan import toml
 from nnscan.results.folder import ScanFolder, write_atomically
@@ -94,7 +95,7 @@ def hurry(bench: SlurmBench) -> None:
     write_atomically(pause_file(bench), b"0")
 
 
-def submit(bench: SlurmBench, *options: str, **asked: int) -> Job:
+def submit(bench: SlurmBench, *options: str, **asked: Any) -> Job:
     """Submit the bundle of `bench` to the nodes that no case breaks."""
     return bench.submit(f"--exclude={','.join(slurm_nodes()[-2:])}", *options, **asked)
 
@@ -426,6 +427,29 @@ def a_rank_that_is_killed_ends_the_others_and_the_next_attempt_goes_on(path: Pat
     finished(job)
     assert bench.rows("status", "attempt") == [("completed", 2), ("completed", 1)]
     assert "task 1: Killed" in job.words
+
+
+@case
+def a_rank_that_does_not_come_costs_an_attempt_and_the_next_goes_on(path: Path) -> None:
+    bench = networks(path, **ON_TWO_NODES)
+    (path / "sitecustomize.py").write_text(SHORT_TIMES)
+    job = submit(bench, "--nodes=2", python_path=f"{path}:{ROOT}")
+    job.wait_for(lambda: len(ranks_of(bench, 0)) == 2, "both ranks")
+    (last,) = (rank for rank in ranks_of(bench, 0) if rank.environ()["SLURM_PROCID"] == "1")
+    last.suspend()
+    job.wait_for(lambda: bench.rows("status"), "a lost trial")
+    ((failure, attempt, error), *_) = bench.rows("failure", "attempt", "error")
+    assert (failure, attempt) == ("lost", 1)
+    assert re.search(r"rank 1 of 2 did not come to [\d.]+:\d+ in 10 s", error), error
+    finished(job)
+    assert bench.rows("status", "attempt") == [("completed", 2), ("completed", 1)]
+
+
+SHORT_TIMES = """
+from nnscan.ranks import meeting
+meeting.TIMES = meeting.Times(rendezvous=10.0)
+"""
+"""Python imports it in each process of a job: ranks wait for each other as long as tests can."""
 
 
 # ---- nodes that go ----
