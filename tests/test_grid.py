@@ -199,11 +199,23 @@ def test_negative_zero_is_zero() -> None:
         BASE + "validation.replicates = 4",
         BASE + 'data.root = "/somewhere"',
         BASE + "resources.gpus_per_trial = 1",
+        BASE + "resources.processes_per_trial = 4",
+        BASE + "training.accumulation = 1",
         BASE + 'selection.metric = "val_loss"',
         BASE + '[[grid]]\nfamily = "A"\nmodel.width = 64',
         "\n".join(reversed(BASE.splitlines())),
     ],
-    ids=["name", "replicates", "root", "resources", "selection", "family and defaults written out", "order"],
+    ids=[
+        "name",
+        "replicates",
+        "root",
+        "resources",
+        "processes",
+        "an option that came later",
+        "selection",
+        "family and defaults written out",
+        "order",
+    ],
 )
 def test_what_does_not_decide_a_result_is_not_in_the_key(text: str) -> None:
     expected = next(configurations(read(BASE))).key
@@ -222,6 +234,7 @@ def test_what_does_not_decide_a_result_is_not_in_the_key(text: str) -> None:
         "optimizer.momentum = 0.9",
         "model.width = 65",
         "training.epochs = 4",
+        "training.accumulation = 2",
     ],
 )
 def test_what_decides_a_result_is_in_the_key(line: str) -> None:

@@ -55,7 +55,7 @@ def train_epoch(state: TrainingState, data: TrialData, interrupted: Callable[[],
     data : TrialData
         Of the same trial.
     interrupted : callable
-        Asked after every step.
+        Asked after every step; of several ranks all must hear the same (`Group.soon`).
 
     Returns
     -------

@@ -39,7 +39,11 @@ def together(store: Store, rank: int, size: int, *, device: str, timeout: timede
     if on_gpu:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=size, timeout=timeout)
-    control = dist.new_group(backend="gloo", timeout=timeout)
+    try:
+        control = dist.new_group(backend="gloo", timeout=timeout)
+    except RuntimeError:
+        dist.destroy_process_group()  # a process has one at a time: the next attempt would be refused
+        raise
     assert isinstance(control, dist.ProcessGroup)
     return Together(rank, size, control)
 
@@ -121,7 +125,7 @@ class Together:
         return parallel
 
     def close(self) -> None:
-        """Leave the group; waits for no one. Networks that `parallel` gave are of no use then, and should be gone."""
+        """Leave the group, once what `soon` was asked last is known; what `parallel` gave should be gone by then."""
         with suppress(RuntimeError):  # a rank has died meanwhile
             self._answer()
         dist.destroy_process_group()

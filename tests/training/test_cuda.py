@@ -1,14 +1,19 @@
 """On a GPU: the same training as on the CPU, and the same again from a checkpoint."""
 
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from trials import ADAM, AUGMENTATION, CNN, ONE_CYCLE, dataset, train, trial
 
+from nnscan.training.batch_norm import Presence, synchronize
 from nnscan.training.checkpoint import load_newest, restore, save
 from nnscan.training.state import begin
+from nnscan.training.together import Together, together
 from nnscan.training.trial_data import TrialData
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -52,3 +57,54 @@ def test_bfloat16_trains_on_cuda() -> None:
     data, rows = TrialData.of(dataset(), one, "cuda"), []
     train(begin(one, data), data, rows)
     assert rows[-1]["val_accuracy"] > rows[0]["val_accuracy"]
+
+
+@pytest.fixture
+def nccl() -> Iterator[Together]:
+    """A group over NCCL; of one rank, for each needs a GPU of its own."""
+    from torch.distributed import HashStore  # type: ignore[attr-defined]
+
+    group = together(HashStore(), 0, 1, device="cuda:0", timeout=timedelta(seconds=60))
+    yield group
+    group.close()
+
+
+def test_nccl_carries_tensors_of_the_gpu_and_gloo_those_of_the_cpu(nccl: Together) -> None:
+    for device in ("cuda", "cpu"):
+        values = torch.arange(3.0, device=device)
+        assert torch.equal(nccl.add(values), values)
+        assert torch.equal(nccl.stack(values), values[None])
+        assert torch.equal(nccl.gather(values), values)
+    assert (nccl.agree(True), nccl.soon(True), nccl.soon(False), nccl.tell(b"word")) == (True, False, True, b"word")
+
+
+def test_a_trial_of_a_group_on_cuda_trains_as_without_one(nccl: Together, tmp_path: Path) -> None:
+    one = trial(model=CNN, training={"accumulation": 2})
+    data = TrialData.of(dataset(), one, "cuda:0")
+    alone: list[dict[str, Any]] = []
+    train(begin(one, data), data, alone)
+    rows: list[dict[str, Any]] = []
+    state = begin(one, data, nccl)
+    train(state, data, rows)
+    assert rows[-1]["train_loss"] == pytest.approx(alone[-1]["train_loss"], rel=1e-2)
+    save(tmp_path, "w", state, rows, fingerprint="f")
+    found = load_newest(tmp_path, one.key, fingerprint="f", group=nccl).checkpoint
+    assert found is not None
+    assert restore(found, one, data, nccl).epoch == one.epochs
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_synchronised_batch_normalisation_on_cuda_is_torchs_own(
+    nccl: Together, memory_format: torch.memory_format
+) -> None:
+    whole, ours = nn.BatchNorm2d(5).double().cuda(), nn.BatchNorm2d(5).double().cuda()
+    synchronize(ours, Presence(nccl))
+    inputs = torch.randn(7, 5, 4, 3, dtype=torch.float64, device="cuda") + 3
+    inputs = inputs.contiguous(memory_format=memory_format)
+    slopes, found = torch.randn_like(inputs), []
+    for module in (whole, ours):
+        own = inputs.clone().requires_grad_()
+        (module(own) * slopes).sum().backward()
+        found.append([own.grad, module.weight.grad, module.bias.grad, module.running_mean, module.running_var])
+    for expected, value in zip(*found, strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-10, atol=1e-10)
