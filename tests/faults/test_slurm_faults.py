@@ -343,7 +343,7 @@ def a_scan_folder_that_the_node_does_not_see_is_told(path: Path) -> None:
 @case
 def many_short_trials_start_only_where_they_fit(path: Path) -> None:
     rates = [number / 1024 for number in range(1, 301)]
-    bench = of_functions(path, functions("wait", rates, seconds=0.25, folder=str(path)))
+    bench = of_functions(path, functions("wait", rates, seconds=0.18, folder=str(path)))
     job = submit(bench, minutes=1)
     finished(job)
     assert job.restarts >= 1
