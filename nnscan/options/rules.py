@@ -77,14 +77,12 @@ def _batch(processes: int, batch_size: int, accumulation: int) -> str:
     parts = processes * accumulation
     if batch_size % parts == 0:
         return ""
-    why = " x ".join(
-        f"{count} {what}" for count, what in ((processes, "processes"), (accumulation, "parts")) if count > 1
-    )
-    of = "resources.processes_per_trial" if accumulation == 1 else "training.accumulation"
-    of = of if processes == 1 or accumulation == 1 else "resources.processes_per_trial and training.accumulation"
+    cuts = ((processes, "processes", "resources.processes_per_trial"), (accumulation, "parts", "training.accumulation"))
+    made = [(f"{count} {what}", option) for count, what, option in cuts if count > 1]
+    into, options = " x ".join(words for words, _ in made), " or ".join(option for _, option in made)
     return (
-        f"found {batch_size}; a batch is cut into {why}: accepted are multiples of {parts}, such as"
-        f" {_multiple(batch_size, parts)}. Or change {of}."
+        f"found {batch_size}; a batch is cut into {into}: accepted are multiples of {parts}, such as"
+        f" {_multiple(batch_size, parts)}. Or change {options}."
     )
 
 
