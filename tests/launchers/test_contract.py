@@ -275,10 +275,10 @@ def test_a_worker_that_dies_is_replaced_and_its_trial_tried_three_times(place: P
 
 @pytest.mark.parametrize("place", ["ray"], indirect=True)
 def test_gpus_that_a_cluster_has_not_are_told(place: Place, tmp_path: Path) -> None:
-    scan = read(function_scan("learn", [0.5]).toml().replace("gpus_per_trial = 0.0", "gpus_per_trial = 3.0"))
+    scan = read(function_scan("learn", [0.5]).toml().replace("gpus_per_trial = 0.0", "gpus_per_trial = 1.0"))
     outcome = place.launch(scan, tmp_path)
     assert outcome.exit_code == 1
-    assert f"a trial needs 1 CPU and 3 GPU; the largest that a node has is {WORKERS} CPU" in outcome.error
+    assert f"a trial needs 1 CPU and 1 GPU; the largest that a node has is {WORKERS} CPU" in outcome.error
 
 
 def on_processes(scan: str, processes: int) -> Scan:
