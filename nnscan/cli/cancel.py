@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nnscan.cli.options import ScanArgument, ScanDirectory, find_scan, launch_on
+from nnscan.cli.options import Families, ScanArgument, ScanDirectory, find_scan, launch_on
 from nnscan.cli.wording import KEY_DIGITS, count
 
 if TYPE_CHECKING:
@@ -20,10 +20,7 @@ SHOWN_JOBS = 8
 
 def cancel(
     scan: ScanArgument = "",
-    families: Annotated[
-        list[str],
-        typer.Option("--family", metavar="NAME", show_default=False, help="Only this family. May be given again."),
-    ] = [],  # noqa: B006  (typer reads it, nobody changes it)
+    families: Families = [],  # noqa: B006  (typer reads it, nobody changes it)
     trials: Annotated[
         list[str],
         typer.Option("--trial", metavar="KEY", show_default=False, help="Only this trial. May be given again."),
