@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnscan import toml
+from nnscan import named_files, toml
 from nnscan.dotted import make_importable
 from nnscan.errors import Problem, ScanError
 from nnscan.grid import Branch, Grid
@@ -122,44 +122,23 @@ def find_scan_file(name: str | None = None) -> Path:
 
     Without a name, the digits scan.
     """
-    packaged = _packaged_jobs()
+    packaged = named_files.shipped(PACKAGED_JOBS)
     if name is None:
         return packaged / f"{DEFAULT_SCAN}.toml"
-    file = f"{name.removesuffix('.toml')}.toml"
-    for path in (Path(name), Path("jobs", file), packaged / file):
-        if _exists(path):
-            return path
-    known = sorted({path.stem for folder in (Path("jobs"), packaged) for path in folder.glob("*.toml")})
+    folders = (Path("jobs"), packaged)
+    if path := named_files.first([Path(name), *named_files.places(name, folders)], Path.exists):
+        return path
+    known = named_files.names(folders)
     hint = nearest(Path(name).name.removesuffix(".toml"), known)
     message = f"no such file, and no scan of that name in jobs.{hint} There are: {', '.join(known)}."
     raise ScanError(name, [Problem("SCAN", message)])
 
 
-def _packaged_jobs() -> Path:
-    return PACKAGED_JOBS if PACKAGED_JOBS.is_dir() else PACKAGED_JOBS.parent.parent / "jobs"
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name that is too long, or holds a NUL
-        return False
-
-
 def _text(path: Path) -> str:
-    problem = ""
     try:
-        if not path.is_file():
-            problem = "is no file: name a scan file, such as jobs/digits.toml."
-        elif path.stat().st_size > LARGEST_FILE_MB * 2**20:
-            problem = f"is larger than {LARGEST_FILE_MB} MB: this is no scan file."
-        else:
-            return path.read_text(encoding="utf-8")
-    except OSError as error:
-        problem = f"cannot be read: {error.strerror or error}."
-    except UnicodeDecodeError as error:
-        problem = f"is no UTF-8 text (byte {error.start}): scan files are TOML."
-    raise ScanError(str(path), [Problem("SCAN", problem)])
+        return named_files.text_of(path, "scan file", "jobs/digits.toml", LARGEST_FILE_MB * 2**10)
+    except ValueError as error:
+        raise ScanError(str(path), [Problem("SCAN", str(error))]) from error
 
 
 # ------------------------------------------------------------------------------------------------ checks

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from nnscan import named_files
 from nnscan.errors import Problem, ScanError
 from nnscan.options.declared import nearest, options_of, show
 from nnscan.options.tables import Arguments, Count, CountOrZero, NotNegative, Options
@@ -183,40 +184,21 @@ def find_profile(name: str = "") -> Profile:
 
 def profile_file(name: str = "") -> Path:
     """Return the file of a profile."""
-    file = f"{name.removesuffix('.toml') or DEFAULT_PROFILE}.toml"
-    folders = (Path("slurm"), packaged_profiles())
-    for path in (*([Path(name)] if name else []), *(folder / file for folder in folders)):
-        if _is_file(path):
-            return path
-    known = sorted({path.stem for folder in folders for path in folder.glob("*.toml")})
-    hint = nearest(Path(file).stem, known)
+    folders = (Path("slurm"), named_files.shipped(PACKAGED_PROFILES))
+    named = [Path(name)] if name else []
+    if path := named_files.first([*named, *named_files.places(name or DEFAULT_PROFILE, folders)], Path.is_file):
+        return path
+    known = named_files.names(folders)
+    hint = nearest(Path(name).name.removesuffix(".toml"), known)
     message = f"found {show(name)}; no such file, and no profile of that name in slurm.{hint}"
     raise ScanError("options", [Problem("--profile", f"{message} There are: {', '.join(known)}.")])
 
 
-def packaged_profiles() -> Path:
-    """Return the folder of the profiles that come with nnscan."""
-    return PACKAGED_PROFILES if PACKAGED_PROFILES.is_dir() else PACKAGED_PROFILES.parent.parent / "slurm"
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that is too long, or holds a NUL
-        return False
-
-
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > LARGEST_FILE_KB * 2**10:
-            problem = f"is larger than {LARGEST_FILE_KB} kB: this is no profile."
-        else:
-            return path.read_text(encoding="utf-8")
-    except OSError as error:
-        problem = f"cannot be read: {error.strerror or error}."
-    except UnicodeDecodeError as error:
-        problem = f"is no UTF-8 text (byte {error.start}): profiles are TOML."
-    raise ScanError(str(path), [Problem("--profile", problem)])
+        return named_files.text_of(path, "profile", "slurm/cpu.toml", LARGEST_FILE_KB)
+    except ValueError as error:
+        raise ScanError(str(path), [Problem("--profile", str(error))]) from error
 
 
 def read_profile(text: str, source: str = "<text>") -> Profile:
