@@ -43,7 +43,10 @@ class Later:
     """Another option of its table, which is there wherever this one can be."""
 
 
-LATER = (Later(("training", "accumulation"), 1, beside="batch_size"),)
+LATER = (
+    Later(("training", "accumulation"), 1, beside="batch_size"),
+    Later(("model", "output_activation"), "none", beside="activation"),
+)
 """The options that a release added: keys of the results from before it stay what they are."""
 
 

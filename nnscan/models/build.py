@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -11,11 +12,27 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from nnscan.dotted import load_function
+from nnscan.models.cifarnet import cifarnet
 from nnscan.models.cnn import cnn
+from nnscan.models.fully_convolutional import fully_convolutional
+from nnscan.models.lenet import lenet
 from nnscan.models.mlp import mlp
+from nnscan.models.plain_cnn import PLANS, plain_cnn
+from nnscan.models.skip_mlp import skip_mlp
 
 ModelSettings = Mapping[str, Any]
 """The table `model`, resolved: `name` and that model's options."""
+
+ZOO: Mapping[str, Callable[..., nn.Module]] = {
+    "mlp": mlp,
+    "skip_mlp": skip_mlp,
+    "cnn": cnn,
+    "lenet": lenet,
+    "fully_convolutional": fully_convolutional,
+    "cifarnet": cifarnet,
+    **{name: partial(plain_cnn, name) for name in PLANS},
+}
+"""nnscan's own networks: functions of the input's shape, the number of classes, and the model's options."""
 
 
 def build(settings: ModelSettings, input_shape: tuple[int, ...], classes: int, *, seed: int = 0) -> nn.Module:
@@ -27,7 +44,7 @@ def build(settings: ModelSettings, input_shape: tuple[int, ...], classes: int, *
     Parameters
     ----------
     settings : mapping
-        The table `model`: "mlp", "cnn", "torchvision:NAME" or "package.module:function". A user's function is called
+        The table `model`: a name of `ZOO`, "torchvision:NAME" or "package.module:function". A user's function is called
         with its `arguments`, and with `input_shape`, `classes` and `seed` where its signature names them.
     input_shape : tuple of int
         Shape of one example.
@@ -51,10 +68,8 @@ def build(settings: ModelSettings, input_shape: tuple[int, ...], classes: int, *
 
 def _network(settings: dict[str, Any], input_shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
     name = settings.pop("name")
-    if name == "mlp":
-        return mlp(input_shape, classes, **settings)
-    if name == "cnn":
-        return cnn(input_shape, classes, **settings)
+    if name in ZOO:
+        return ZOO[name](input_shape, classes, **settings)
     if name.startswith("torchvision:"):
         # torchvision takes most of a second to import, and most scans need it not.
         from nnscan.models.torchvision_models import torchvision_model

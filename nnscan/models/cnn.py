@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from nnscan.models.mlp import dense
+from nnscan.models.shapes import image_shape
 
 
 class ConvolutionBlock(nn.Module):
@@ -53,7 +54,7 @@ def cnn(
     28x28 digits two blocks leave 7x7, whose positions matter. `hidden_units` above 0 puts a dense layer
     before the head.
     """
-    inputs, height, width = _image_shape(input_shape)
+    inputs, height, width = image_shape(input_shape, "cnn")
     blocks: list[nn.Module] = []
     for outputs in channels:
         pool = min(height, width) >= 2
@@ -80,13 +81,3 @@ def _head(features: int, classes: int, *, hidden_units: int, dropout: float) -> 
 
 def _shortcut(inputs: int, outputs: int) -> nn.Module:
     return nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1, bias=False)
-
-
-def _image_shape(input_shape: Sequence[int]) -> tuple[int, int, int]:
-    if len(input_shape) != 3:
-        raise ValueError(
-            f"model.name = 'cnn' takes images of shape (channels, height, width); the data have {tuple(input_shape)}."
-            " Use 'mlp', or a model function of your own."
-        )
-    channels, height, width = input_shape
-    return channels, height, width

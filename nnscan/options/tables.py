@@ -147,6 +147,19 @@ class MLP(Options):
     """Probability with which a hidden unit is dropped in training; 0: off."""
 
     activation: Literal["relu", "tanh", "sigmoid", "gelu"] = "relu"
+    output_activation: Literal["none", "sigmoid"] = "none"
+    """With "sigmoid" outputs lie in (0, 1), for `task.loss = "mse"`."""
+
+
+class SkipMLP(Options):
+    """Dense blocks on the flattened image, each with a bridge from its input to its output."""
+
+    name: Literal["skip_mlp"]
+    widths: Annotated[list[Count], Field(min_length=1)] = [128, 64, 64]
+    """Units of the first layer, and of each block behind it."""
+
+    dropout: ShareBelowOne = 0.5
+    """Probability with which a unit within a block is dropped in training; 0: off."""
 
 
 class CNN(Options):
@@ -168,6 +181,53 @@ class CNN(Options):
 
     hidden_units: CountOrZero = 0
     """Units of a dense layer before the head; 0: none."""
+
+
+class PlainCNN(Options):
+    """Four 3x3 convolutions and a linear head."""
+
+    name: Literal["cnn1", "cnn2", "cnn3"]
+    hidden_units: Annotated[int, Field(ge=4, le=2**31 - 4, multiple_of=4, description="a multiple of 4")] = 128
+    """Channels of the first convolution; cnn3 has a half, a quarter and a quarter of as many in the others."""
+
+    dropout: ShareBelowOne = 0.5
+    """Probability with which a feature is dropped in front of the head; 0: off."""
+
+
+class LeNet(Options):
+    """Unpadded convolutions, each pooled, then dense layers."""
+
+    name: Literal["lenet"]
+    channels: Annotated[list[Count], Field(min_length=1)] = [6, 16]
+    """Channels of each convolution."""
+
+    kernel_size: Count = 5
+    """Pixels of a side of each filter."""
+
+    dense_units: Annotated[list[Count], Field(min_length=1)] = [120, 84]
+    """Units of each dense layer in front of the head."""
+
+
+class FullyConvolutional(Options):
+    """Convolutions alone: the mean of the last one's map of a class is the class's logit."""
+
+    name: Literal["fully_convolutional"]
+    channels: Annotated[list[Count], Field(min_length=1)] = [64, 128, 256, 128, 64]
+    """Channels of each block; each block halves the image while it has 2 pixels or more."""
+
+    kernel_size: Count = 3
+    """Pixels of a side of each filter."""
+
+    dropout: ShareBelowOne = 0.3
+    """Probability with which a whole channel is dropped after each block; 0: off."""
+
+
+class CIFARNet(Options):
+    """Five convolutions and two dense layers of 1,024 units."""
+
+    name: Literal["cifarnet"]
+    dropout: ShareBelowOne = 0.5
+    """Probability with which an input of a dense layer is dropped; 0: off."""
 
 
 class TorchvisionModel(Options):
@@ -410,7 +470,17 @@ class Resources(Options):
 
 SECTIONS: dict[str, tuple[type[Options], ...]] = {
     "data": (Digits, KnownData, ImageFolder, DataFunction),
-    "model": (MLP, CNN, TorchvisionModel, ModelFunction),
+    "model": (
+        MLP,
+        SkipMLP,
+        CNN,
+        PlainCNN,
+        LeNet,
+        FullyConvolutional,
+        CIFARNet,
+        TorchvisionModel,
+        ModelFunction,
+    ),
     "optimizer": (SGD, Adam, AdamW),
     "task": (Classification,),
     "training": (Training, TrainingFunction),
