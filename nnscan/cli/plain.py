@@ -8,20 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from nnscan.cli.sheets import (
-    UNKNOWN,
-    Column,
-    axis_columns,
-    counts_line,
-    family_line,
-    mark,
-    number,
-    retrained_note,
-    score,
-    tie_lines,
-    trouble_lines,
-    value_text,
-)
+from nnscan.cli.sheets import Column, axis_columns, counts_line, family_line, trouble_lines
+from nnscan.results.wording import UNKNOWN, mark, number, retrained_note, score, tie_lines, value_text
 
 if TYPE_CHECKING:
     from nnscan.results.leaderboard import FamilySummary, Incomplete, Leader

@@ -10,21 +10,18 @@ from rich.table import Table
 from rich.text import Text
 
 from nnscan.cli import plain
-from nnscan.cli.sheets import (
+from nnscan.cli.sheets import Column, axis_columns, counts_line, family_line, trouble_lines
+from nnscan.results.wording import (
     KEY_DIGITS,
     UNKNOWN,
-    Column,
-    axis_columns,
-    counts_line,
     duration,
-    family_line,
     mark,
     number,
     retrained_note,
     score,
+    short_names,
     spread,
     tie_lines,
-    trouble_lines,
     value_text,
 )
 
@@ -220,16 +217,3 @@ def _drawn_retrained(rows: Sequence[Retrained], metric: str) -> list[Column]:
         Column("time", [duration(row.seconds) for row in rows], right=True),
         Column("configuration", [row.configuration[:KEY_DIGITS] for row in rows]),
     ]
-
-
-def short_names(paths: Sequence[str]) -> dict[str, str]:
-    """Return the shortest endings of dotted paths that tell them apart; a `name` goes by the table it stands in."""
-    found = {path: _ending(path, 1) for path in paths}
-    for length in range(2, 6):
-        names = list(found.values())
-        found = {path: name if names.count(name) == 1 else _ending(path, length) for path, name in found.items()}
-    return found
-
-
-def _ending(path: str, length: int) -> str:
-    return ".".join(path.removesuffix(".name").split(".")[-length:])

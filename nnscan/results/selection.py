@@ -189,7 +189,7 @@ def retraining_epochs(curves: Sequence[Floats], *, smallest: bool) -> Retraining
     ValueError
         Where no epoch has a value in every curve.
     """
-    matrix = _carried_on(curves)
+    matrix = carried_on(curves)
     means = matrix.sum(axis=0) / max(len(matrix), 1)
     if not np.isfinite(means).any():
         raise ValueError("no epoch has a value of the metric in every curve")
@@ -201,8 +201,8 @@ def retraining_epochs(curves: Sequence[Floats], *, smallest: bool) -> Retraining
     return RetrainingEpochs(epochs=epoch, mean=float(values.mean()), std=spread)
 
 
-def _carried_on(curves: Sequence[Floats]) -> Floats:
-    """The curves as rows of one matrix, each NaN after a first value replaced by the value before it."""
+def carried_on(curves: Sequence[Floats]) -> Floats:
+    """Return the curves as rows of one matrix, each NaN after a first value replaced by the value before it."""
     length = max((len(curve) for curve in curves), default=0)
     matrix = np.full((len(curves), length), math.nan)
     for row, curve in zip(matrix, curves, strict=True):

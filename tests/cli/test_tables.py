@@ -15,8 +15,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from scan_by_hand import GRID, all_scored, configuration, key_of, plan_of, row_of, trials_of
 
-from nnscan.cli import export, plain, sheets, tables
+from nnscan.cli import export, plain, tables
 from nnscan.identity import configuration_key
+from nnscan.results import wording
 from nnscan.results.summary import summarize
 from nnscan.trial import Kind
 
@@ -104,7 +105,7 @@ def test_a_wide_terminal_has_one_row_a_configuration():
     (row,) = [line for line in on_terminal(summary, 200) if best.configuration[:16] in line]
     words = row.split()
     assert words[:2] == ["1", "*"]
-    assert words[-6:] == [sheets.value_text(best.hyperparameters[axis]) for axis in summary.families[0].axes]
+    assert words[-6:] == [wording.value_text(best.hyperparameters[axis]) for axis in summary.families[0].axes]
 
 
 def test_a_narrow_terminal_repeats_the_rank_beside_the_axes():
@@ -193,7 +194,7 @@ def test_a_value_with_blanks_is_one_word_in_a_pipe():
     ],
 )
 def test_durations_are_said_as_people_say_them(seconds, text):
-    assert sheets.duration(seconds) == text
+    assert wording.duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -201,7 +202,7 @@ def test_durations_are_said_as_people_say_them(seconds, text):
     [(0.97123, "0.9712"), (0.0, "0.0000"), (1.5e-7, "1.500e-07"), (-12.5, "-12.5000"), (math.nan, "-")],
 )
 def test_scores_have_four_digits(value, text):
-    assert sheets.score(value) == text
+    assert wording.score(value) == text
 
 
 @pytest.mark.parametrize(
@@ -209,12 +210,12 @@ def test_scores_have_four_digits(value, text):
     [(None, "-"), (True, "true"), (0.0001, "0.0001"), ([32, 64], "[32,64]"), ("adam", "adam"), (3, "3")],
 )
 def test_values_are_one_word(value, text):
-    assert sheets.value_text(value) == text
+    assert wording.value_text(value) == text
 
 
 def test_names_are_shortened_as_far_as_they_differ():
     paths = ["model.name", "optimizer.name", "optimizer.schedule.name", "model.width", "a.rate", "b.rate", "b.c.rate"]
-    assert list(tables.short_names(paths).values()) == [
+    assert list(wording.short_names(paths).values()) == [
         *("model", "optimizer", "schedule", "width", "a.rate", "b.rate", "c.rate"),
     ]
 
@@ -235,7 +236,7 @@ def test_small_losses_have_the_longer_bar():
 
 def test_ties_are_explained_with_the_cheapest_of_them():
     (family,) = tied_summary(top=1).families
-    first, hidden, cheapest = sheets.tie_lines(family)
+    first, hidden, cheapest = wording.tie_lines(family)
     assert "n = 3 scores" in first
     assert "2.67" in first
     assert hidden == "2 more are tied."
@@ -247,7 +248,7 @@ def test_ties_are_explained_with_the_cheapest_of_them():
 def test_a_single_trial_each_says_why_nothing_is_tied():
     rows = [row_of(point, score=0.1 * index) for index, point in enumerate(GRID)]
     summary = summarize(plan_of({"MLP": GRID}, folds=1), trials_of(rows), metric="val_accuracy")
-    (line,) = sheets.tie_lines(summary.families[0])
+    (line,) = wording.tie_lines(summary.families[0])
     assert "one trial a configuration has no spread" in line
 
 
@@ -256,7 +257,7 @@ def test_a_retraining_says_what_its_numbers_do_not():
     key = key_of(GRID[0], kind=Kind.RETRAINING, epochs=3)
     failed = {**row_of(GRID[0]), "trial": key, "kind": "retraining", "status": "failed", "error": "OSError: full\nmore"}
     summary = summarize(plan_of({"MLP": GRID}), trials_of([*rows, failed]), metric="val_accuracy")
-    assert sheets.retrained_note(summary.retrained[0]) == "failed: OSError: full"
+    assert wording.retrained_note(summary.retrained[0]) == "failed: OSError: full"
 
 
 # ---- files ----

@@ -1,0 +1,103 @@
+"""How results are written for people, on a terminal and in a report: scores, durations, values, marks and ties."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nnscan.results.leaderboard import FamilySummary, Leader
+    from nnscan.results.summary import Retrained
+
+KEY_DIGITS = 16
+"""Of a key, for people; a prefix suffices wherever one is asked for."""
+
+UNKNOWN = "-"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as people say it: "0.4 s", "80 s" becomes "1 m 20 s", "2 h 03 m"."""
+    if math.isnan(seconds):
+        return UNKNOWN
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} m {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} m"
+
+
+def score(value: float) -> str:
+    """Return a score with four decimals, or four digits where these would say nothing."""
+    if math.isnan(value):
+        return UNKNOWN
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.3e}"
+
+
+def spread(mean: float, std: float) -> str:
+    """Return a mean and its standard deviation, where there is one."""
+    return score(mean) if math.isnan(std) else f"{score(mean)} ± {score(std) if std < 1e4 else f'{std:.1e}'}"
+
+
+def value_text(value: Any) -> str:
+    """Return a hyperparameter as one word: a string as itself, all else as in JSON."""
+    if value is None:
+        return UNKNOWN
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
+def number(value: float, digits: int = 1) -> str:
+    """Return a number with so many decimals."""
+    return UNKNOWN if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def mark(leader: Leader) -> str:
+    """Return the sign of a row: "*" of the winner, "=" of those tied with it."""
+    return "*" if leader.winner else "=" if leader.tied else ""
+
+
+def tie_lines(family: FamilySummary) -> Iterator[str]:
+    """Yield what the marks mean, how many tied ones are not shown, and which is the cheapest."""
+    if family.winner is None or family.complete < 2:
+        return
+    if family.tie_factor is None:
+        yield "Nothing is marked as tied: one trial a configuration has no spread to judge by. Use folds or replicates."
+        return
+    yield (
+        f"* wins. = is tied with it: the mean paired difference of n = {family.winner.n} scores is at most"
+        f" {family.tie_factor:.2f} of their standard deviations (one-sided corrected resampled t-test, 95 %)."
+    )
+    shown = sum(leader.tied and not leader.winner for leader in family.leaders)
+    if hidden := family.tied - shown:
+        yield f"{hidden:,} more {'is' if hidden == 1 else 'are'} tied."
+    cheap = family.cheapest
+    if cheap and cheap.cost < 1:
+        yield (
+            f"The cheapest of these, {cheap.configuration[:KEY_DIGITS]} (rank {cheap.rank}), has {cheap.cost:.2g} of"
+            " the winner's parameters: nnscan retrain-best --prefer cheapest"
+        )
+
+
+def retrained_note(one: Retrained) -> str:
+    """Return what the numbers do not say."""
+    if one.cause or one.status != "completed":
+        return f"{one.status}: {one.cause}"
+    return "" if one.winner else "no longer the winner"
+
+
+def short_names(paths: Sequence[str]) -> dict[str, str]:
+    """Return the shortest endings of dotted paths that tell them apart; a `name` goes by the table it stands in."""
+    found = {path: _ending(path, 1) for path in paths}
+    for length in range(2, 6):
+        names = list(found.values())
+        found = {path: name if names.count(name) == 1 else _ending(path, length) for path, name in found.items()}
+    return found
+
+
+def _ending(path: str, length: int) -> str:
+    return ".".join(path.removesuffix(".name").split(".")[-length:])
