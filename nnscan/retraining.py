@@ -177,19 +177,20 @@ def _choice(folder: ScanFolder, family: FamilySummary, asked: RetrainOptions, me
     assert leader is not None  # `choose` has looked
     if asked.epochs:
         return Choice(family=family.name, leader=leader, epochs=asked.epochs, curve=None)
-    trials = _trials_of(folder, leader.configuration)
+    plan = Plan.read(folder)
+    trials = _trials_of(plan, leader.configuration)
     found = curves(store.read_epochs(folder, trials), trials, metric)
+    least = min(1, _settings(plan, leader.configuration)["training"]["epochs"])
     try:
-        curve = retraining_epochs(found, smallest=smallest_wins(metric))
+        curve = retraining_epochs(found, smallest=smallest_wins(metric), least=least)
     except ValueError as error:
         message = f"{error}: rows of its trials are missing in epochs/. Say how long to train: --epochs N"
         raise ScanError("retrain-best", [Problem(f"family {family.name}", message)]) from error
     return Choice(family=family.name, leader=leader, epochs=curve.epochs, curve=curve)
 
 
-def _trials_of(folder: ScanFolder, configuration: str) -> list[str]:
-    table = Plan.read(folder).table
-    keys = table.filter(pc.equal(table["configuration"], configuration))["key"]
+def _trials_of(plan: Plan, configuration: str) -> list[str]:
+    keys = plan.table.filter(pc.equal(plan.table["configuration"], configuration))["key"]
     return list(pc.unique(keys).to_pylist())
 
 

@@ -268,3 +268,17 @@ def test_another_place_may_be_asked_for(tmp_path: Path) -> None:
     done = retrain_best(folder, RetrainOptions(), LaunchOptions(cluster="inline"))
     assert [row["kind"] for row in retrainings(folder)] == [Kind.RETRAINING.value]
     assert done.exit_code == 0
+
+
+def test_the_winner_of_a_scan_of_no_epochs_is_tested_as_it_stands(tmp_path: Path) -> None:
+    text = NETWORK.replace("epochs = 2", "epochs = 0").replace("width = 8", "")
+    scan = read(f'{text}[[grid]]\nfamily = "Untrained"\nmodel.width = [4, 8]\n')
+    outcome = run(scan, tmp_path)
+    rows = store.read_epochs(outcome.folder, columns=["epoch", "val_accuracy"])
+    assert rows["epoch"].to_pylist() == [0] * 4
+    (choice,) = (ended := retrain(outcome.folder)).choices
+    assert (choice.epochs, ended.exit_code) == (0, 0)
+    (retrained,) = ended.retrained
+    assert retrained.test_accuracy == card(outcome.folder, "Untrained")["results"]["test_accuracy"]
+    (asked,) = retrain(outcome.folder, epochs=1).choices
+    assert asked.epochs == 1

@@ -76,7 +76,7 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
     ),
     "name of a wrong type": (HEAD.replace('"mlp"', "[1]"), "model.name", ["found [1]"]),
     "missing model": (HEAD.replace('model.name = "mlp"', ""), "model.name", ["missing", '"mlp"', "package.module"]),
-    "missing epochs": (HEAD.replace("training.epochs = 3", ""), "training.epochs", ["missing", "at least 1"]),
+    "missing epochs": (HEAD.replace("training.epochs = 3", ""), "training.epochs", ["missing", "at least 0"]),
     "missing size": (HEAD.replace('"digits"', '"image_folder"'), "data.size", ["missing"]),
     "missing every": (HEAD + 'optimizer.schedule.name = "step"', "optimizer.schedule.every", ["missing"]),
     "float for an integer": (HEAD + "model.width = 3.0", "model.width", ["found 3.0", "a whole number at least 1"]),
@@ -228,6 +228,19 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
         HEAD + 'task = {loss = "mse", label_smoothing = 0.1}',
         "task.label_smoothing",
         ["cross_entropy"],
+    ),
+    "ImageNet's normalization of grey digits": (
+        HEAD + 'data.normalization = "imagenet"',
+        "data.normalization",
+        ["three channels", '"digits" has one'],
+    ),
+    "ImageNet's normalization of images made grey": (
+        HEAD.replace(
+            'data.name = "digits"',
+            'data = {name = "image_folder", size = 8, color = "grey", normalization = "imagenet"}',
+        ),
+        "data.normalization",
+        ['data.color = "rgb"'],
     ),
     "unknown metric": (HEAD + 'selection.metric = "val_acuracy"', "selection.metric", ['Did you mean "val_accuracy"?']),
     "metric a class": (HEAD + 'selection.metric = "val_class_accuracy"', "selection.metric", ["val_accuracy"]),

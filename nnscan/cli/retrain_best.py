@@ -113,7 +113,8 @@ def _length(choice: Choice) -> str:
     epochs = count(choice.epochs, "epoch")
     if choice.curve is None:
         return f"{epochs}, as asked"
-    return f"{epochs}, where its folds are best on average: {mean_and_spread(choice.curve.mean, choice.curve.std)}"
+    why = "where its folds are best on average" if choice.epochs else "as in the scan"
+    return f"{epochs}, {why}: {mean_and_spread(choice.curve.mean, choice.curve.std)}"
 
 
 def _test(one: Retrained) -> str:

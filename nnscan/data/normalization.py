@@ -1,17 +1,24 @@
-"""Inputs of mean 0 and standard deviation 1 per channel, from the training part alone."""
+"""Inputs of mean 0 and standard deviation 1 per channel: of the training part alone, or of ImageNet."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from nnscan.errors import DataError
+
 CHUNK_EXAMPLES = 2048
 """Examples read at a time: the images may be mapped from disk and larger than memory."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+"""Of red, green and blue in [0, 1]: what all of torchvision's ImageNet weights were trained with
+(`torchvision.transforms._presets.ImageClassification`)."""
 
 
 @dataclass(frozen=True)
@@ -47,21 +54,41 @@ def of(name: str, images: Tensor, indices: Tensor) -> Normalization:
 
     Parameters
     ----------
-    name : "standard" or "none"
+    name : "standard", "none" or "imagenet"
         `data.normalization`. "standard": mean 0 and standard deviation 1 per channel over the examples `indices`, exact
         for uint8 (integer sums); a channel that never varies becomes 0. "none": uint8 images as [0, 1], features as
-        they are.
+        they are. "imagenet": the mean and deviation of ImageNet's images in [0, 1] taken away, of three channels.
     images : Tensor of shape (N, C, ...), uint8 or float32
         Images or features; dimension 1 is the channel.
     indices : Tensor of shape (n,), int64
         The training part.
+
+    Raises
+    ------
+    DataError
+        With "imagenet", where there are not three channels.
     """
     whole = 255.0 if images.dtype == torch.uint8 else 1.0
     channels = images.shape[1]
     if name == "none":
         return Normalization((1 / whole,) * channels, (0.0,) * channels)
+    if name == "imagenet":
+        return _of_imagenet(whole, channels)
     mean, deviation = _moments(images, indices)
     deviation = [value if value > 0 else whole for value in deviation]
+    return _of_moments(mean, deviation)
+
+
+def _of_imagenet(whole: float, channels: int) -> Normalization:
+    if channels != len(IMAGENET_MEAN):
+        raise DataError(
+            f'data.normalization = "imagenet" is for images of three channels; the data have {channels}. Write'
+            ' "standard", or have color images: data.color = "rgb".'
+        )
+    return _of_moments([value * whole for value in IMAGENET_MEAN], [value * whole for value in IMAGENET_DEVIATION])
+
+
+def _of_moments(mean: Sequence[float], deviation: Sequence[float]) -> Normalization:
     return Normalization(
         tuple(1 / value for value in deviation),
         tuple(-middle / value for middle, value in zip(mean, deviation, strict=True)),

@@ -33,6 +33,22 @@ def _smoothing(label_smoothing: float, loss: str) -> str:
     return ""
 
 
+GREY = ("digits", "mnist", "fashion_mnist")
+"""Data of one channel."""
+
+
+def _three_channels(normalization: str, name: str) -> str:
+    if normalization != "imagenet" or name not in GREY:
+        return ""
+    return f'found "imagenet", which is for three channels; {show(name)} has one. Accepted: "standard", "none".'
+
+
+def _in_color(normalization: str, color: str) -> str:
+    if normalization != "imagenet" or color != "grey":
+        return ""
+    return 'found "imagenet", which is for three channels: set data.color = "rgb", or normalization = "standard".'
+
+
 def _torchvision(name: str) -> str:
     if not name.startswith("torchvision:"):
         return ""
@@ -61,6 +77,8 @@ def _nearest(model: str, known: list[str]) -> str:
 RULES = (
     Rule((("optimizer", "nesterov"), ("optimizer", "momentum")), _nesterov),
     Rule((("task", "label_smoothing"), ("task", "loss")), _smoothing),
+    Rule((("data", "normalization"), ("data", "name")), _three_channels),
+    Rule((("data", "normalization"), ("data", "color")), _in_color),
     Rule((("model", "name"),), _torchvision),
     Rule((("model", "weights"), ("model", "name")), _weights),
 )

@@ -87,8 +87,9 @@ class Augmentation(Options):
 class Data(Options):
     """What all data have in common."""
 
-    normalization: Literal["standard", "none"] = "standard"
-    """With "standard" mean 0 and standard deviation 1 per channel, as measured on the training part."""
+    normalization: Literal["standard", "none", "imagenet"] = "standard"
+    """With "standard" mean 0 and standard deviation 1 per channel, as measured on the training part; with "imagenet"
+    as measured on ImageNet, for weights that were trained so: three channels."""
 
     augmentation: Augmentation = Augmentation()
 
@@ -362,7 +363,9 @@ Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 class Training(Options):
     """nnscan's own training."""
 
-    epochs: Count
+    epochs: CountOrZero
+    """0: the network is evaluated as it stands."""
+
     batch_size: Count = 64
     """Images a step, of all processes together."""
 

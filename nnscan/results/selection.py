@@ -32,7 +32,7 @@ class RetrainingEpochs:
     """For how long to retrain a winner, and what its curves promise for that epoch."""
 
     epochs: int
-    """Epochs to train, at least 1."""
+    """Epochs to train: at least 1, but of a network that is not trained at all."""
 
     mean: float
     """Mean of the metric over the curves at that epoch."""
@@ -173,8 +173,8 @@ def cheapest(tied: Flags, order: Integers, parameters: Integers) -> int:
     return int(candidates[np.argmin(parameters[candidates])])
 
 
-def retraining_epochs(curves: Sequence[Floats], *, smallest: bool) -> RetrainingEpochs:
-    """Return for how many epochs to retrain a winner: the best epoch of its mean curve, the first on ties, at least 1.
+def retraining_epochs(curves: Sequence[Floats], *, smallest: bool, least: int = 1) -> RetrainingEpochs:
+    """Return for how many epochs to retrain a winner: the best epoch of its mean curve, the first on ties.
 
     Parameters
     ----------
@@ -183,6 +183,8 @@ def retraining_epochs(curves: Sequence[Floats], *, smallest: bool) -> Retraining
         A curve that ends early is carried on from its last value.
     smallest : bool
         Whether small values are good.
+    least : int
+        Fewest epochs that are a retraining; 0 of a winner that was not trained in the scan either.
 
     Raises
     ------
@@ -195,7 +197,7 @@ def retraining_epochs(curves: Sequence[Floats], *, smallest: bool) -> Retraining
         raise ValueError("no epoch has a value of the metric in every curve")
     rounded = significant(means)
     best = int(np.nanargmin(rounded) if smallest else np.nanargmax(rounded))
-    epoch = max(1, best)
+    epoch = max(least, best)
     values = matrix[:, min(epoch, matrix.shape[1] - 1)]
     spread = float(values.std(ddof=1)) if len(values) > 1 else math.nan
     return RetrainingEpochs(epochs=epoch, mean=float(values.mean()), std=spread)

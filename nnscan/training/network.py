@@ -150,7 +150,7 @@ class NetworkTraining:
         metrics = evaluation.metrics("test")
         if self.place.group.rank == 0:
             self._save_models(metrics, found)
-        return {**metrics, "metrics": self.rows[-1]}
+        return {**metrics, "metrics": self._last_row()}
 
     def _save_models(self, metrics: Metrics, found: Tensor) -> None:
         dataset = self.data.dataset
@@ -173,8 +173,11 @@ class NetworkTraining:
                 "numerics": NUMERICS,
                 **self.columns(),
             },
-            results={"epochs": self.state.epoch, "last_epoch": self.rows[-1], **test},
+            results={"epochs": self.state.epoch, "last_epoch": self._last_row(), **test},
         )
+
+    def _last_row(self) -> Metrics:
+        return self.rows[-1] if self.rows else {}  # a retraining of no epochs has none
 
 
 @dataclass

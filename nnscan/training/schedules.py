@@ -21,13 +21,13 @@ def schedule(optimizer: Mapping[str, Any], *, epochs: int, steps_per_epoch: int)
     optimizer : mapping
         The table `optimizer`, resolved; `learning_rate` is the first value, of one_cycle the largest.
     epochs : int
-        Length of the schedule: `training.epochs`, in a retraining too, however long that is.
+        Length of the schedule: `training.epochs`, in a retraining too, however long that is; 0 counts as 1.
     steps_per_epoch : int
         Of the training at hand.
     """
     options = optimizer["schedule"]
     factor = partial(_FACTORS[options["name"]], options)
-    last = epochs * steps_per_epoch - 1
+    last = max(1, epochs) * steps_per_epoch - 1
 
     def learning_rate(step: int) -> float:
         return optimizer["learning_rate"] * factor(min(step, last), last, steps_per_epoch)  # type: ignore[no-any-return]

@@ -10,9 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.transforms import functional
+from torchvision.transforms._presets import ImageClassification
 
 from nnscan.data import normalization
 from nnscan.data.normalization import Normalization
+from nnscan.errors import DataError
 
 
 def applied(made: Normalization, images: torch.Tensor) -> torch.Tensor:
@@ -63,6 +66,21 @@ def test_none_gives_images_as_fractions_of_white() -> None:
 def test_none_leaves_features_alone() -> None:
     features = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     assert torch.equal(applied(normalization.of("none", features, torch.arange(5)), features), features)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
+def test_imagenet_is_what_torchvisions_weights_were_trained_with(dtype: torch.dtype) -> None:
+    pixels = torch.randint(0, 256, (2, 3, 5, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = pixels if dtype == torch.uint8 else pixels / 255
+    preset = ImageClassification(crop_size=5, resize_size=[5, 4])  # cuts nothing off, resizes nothing
+    expected = functional.normalize(pixels / 255, preset.mean, preset.std)
+    found = applied(normalization.of("imagenet", images, torch.arange(2)), images)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_imagenets_three_channels_are_not_those_of_grey_images() -> None:
+    with pytest.raises(DataError, match=r"three channels; the data have 1.*color"):
+        normalization.of("imagenet", torch.zeros(2, 1, 3, 3, dtype=torch.uint8), torch.arange(2))
 
 
 @pytest.mark.parametrize("shape", [(40, 3), (40, 3, 5), (40, 3, 2, 2)], ids=str)

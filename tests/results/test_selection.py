@@ -145,6 +145,11 @@ def test_retraining_lasts_one_epoch_where_training_only_harms():
     assert (found.epochs, found.mean) == (1, pytest.approx(0.6))
 
 
+def test_retraining_of_a_network_that_was_not_trained_takes_no_epoch():
+    found = selection.retraining_epochs([np.array([0.7]), np.array([0.8])], smallest=False, least=0)
+    assert (found.epochs, found.mean) == (0, pytest.approx(0.75))
+
+
 def test_retraining_ignores_an_epoch_that_a_curve_lacks_at_its_start():
     found = selection.retraining_epochs([np.array([math.nan, 0.5, 0.4]), np.array([9.0, 0.5, 0.4])], smallest=False)
     assert found.epochs == 1

@@ -291,6 +291,30 @@ def test_a_retraining_takes_everything_is_tested_and_leaves_a_model_a_family(hom
         assert more["test_accuracy"] == pytest.approx(hits.double().mean().item())
 
 
+@pytest.mark.parametrize("patience", [0, 2])
+def test_no_epochs_are_an_evaluation_of_the_network_as_it_stands(home: Home, patience: int) -> None:
+    stopping = {"early_stopping": {"patience": patience, "monitor": "val_loss"}}
+    training = home.open(trial(training={"epochs": 0, "keep": "best", **stopping}))
+    before = {name: value.clone() for name, value in training.state.model.state_dict().items()}
+    (row,) = training.epochs()
+    assert training.finish() == {}
+    one = home.open(trial(training={"epochs": 2}))
+    assert untimed([row]) == untimed([next(one.epochs())])
+    assert equal(load_model(home.folder.kept / training.trial.key).network.state_dict(), before)
+
+
+def test_a_retraining_of_no_epochs_tests_the_network_and_leaves_its_model(home: Home, tmp_path: Path) -> None:
+    one = replace(trial(training={"epochs": 0}), kind=Kind.RETRAINING, fold=0)
+    training = home.open(one)
+    assert list(training.epochs()) == []
+    more = training.finish()
+    assert more["metrics"] == {}
+    _, weights = by_hand(one, tmp_path)
+    model = load_model(home.folder.models / "T")
+    assert equal(model.network.state_dict(), weights)
+    assert model.card.results["test_accuracy"] == more["test_accuracy"]
+
+
 def test_a_killed_retraining_goes_on_from_its_checkpoint(home: Home, tmp_path: Path) -> None:
     one = replace(trial(), kind=Kind.RETRAINING, fold=0)
     killed_after(home.open(one, writer="first", checkpoint_epochs=1), 2)

@@ -28,6 +28,20 @@ def torch_rates(make: Any, steps: int, every: int = 1) -> list[float]:
     return found
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"name": "step", "every": 2, "factor": 0.3},
+        {"name": "cosine", "final_fraction": 0.0},
+        {"name": "one_cycle", "warmup_fraction": 0.3, "initial_fraction": 0.04, "final_fraction": 1e-4},
+    ],
+    ids=lambda options: options["name"],
+)
+def test_a_schedule_of_no_epochs_is_that_of_one(options: dict[str, Any]) -> None:
+    none = schedule({"learning_rate": PEAK, "schedule": options}, epochs=0, steps_per_epoch=4)
+    assert [none(step) for step in range(4)] == rates(options, 1, 4)
+
+
 def test_constant() -> None:
     assert rates({"name": "constant"}, 2, 3) == [PEAK] * 6
 
