@@ -133,7 +133,7 @@ def test_settings_hold_an_option_that_came_later_only_where_it_changes_something
     for later in LATER:
         assert left_out(later.path, later.value)
         assert not left_out(later.path, [later.value])
-        assert not left_out(("model", later.path[1]), later.value)
+        assert not left_out(("optimizer", later.path[1]), later.value)
 
 
 def test_completed_settings_keep_what_they_hold() -> None:
