@@ -218,6 +218,13 @@ def read_epochs(scan: ScanLike = None, trials: Sequence[str] | None = None) -> p
     return store.read_epochs(scan_folder(scan), trials)
 
 
+def read_steps(scan: ScanLike = None, trials: Sequence[str] | None = None) -> pa.Table:
+    """Read the table with one row a value of a step, where `training.steps` asks; of all trials, or of those given."""
+    from nnscan.results import store
+
+    return store.read_steps(scan_folder(scan), trials)
+
+
 def scan_folder(scan: ScanLike = None, *, scans: Path = SCANS) -> ScanFolder:
     """Return the scan folder that `scan` means (module docstring); it exists.
 

@@ -18,6 +18,9 @@ from nnscan.trial import Kind, Status, Trial
 
 Metrics = dict[str, Any]
 
+StepValues = Mapping[str, list[float]]
+"""By name, one value a step of an epoch."""
+
 
 class CancelledError(Exception):
     """The trial was cancelled: it ends unfinished."""
@@ -32,6 +35,10 @@ class Record(Protocol):
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Take an epoch."""
+        ...
+
+    def steps(self, row: Mapping[str, Any]) -> None:
+        """Take the steps of an epoch."""
         ...
 
     def end(self, row: Mapping[str, Any]) -> None:
@@ -57,6 +64,10 @@ class Training(Protocol):
 
     def epochs(self) -> Iterator[Metrics]:
         """Yield the metrics of each epoch; an attempt that resumes yields those of its checkpoint again."""
+        ...
+
+    def steps(self, epoch: int) -> StepValues:
+        """Return what was measured in each step of an epoch that `epochs` has yielded; nothing where none was asked."""
         ...
 
     def finish(self) -> Metrics:
@@ -189,6 +200,8 @@ def _follow(trial: Trial, training: Training, curve: Curve, record: Record, lead
     for row in training.epochs():
         epoch = curve.add(row)
         record.epoch({"trial": trial.key, "epoch": epoch, "metrics": row})
+        if steps := training.steps(epoch):
+            record.steps({"trial": trial.key, "epoch": epoch, "values": steps})
         if curve.diverged:
             break
         lead.check()

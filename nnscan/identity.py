@@ -46,6 +46,8 @@ class Later:
 LATER = (
     Later(("training", "accumulation"), 1, beside="batch_size"),
     Later(("model", "output_activation"), "none", beside="activation"),
+    Later(("training", "keep_every"), 0, beside="batch_size"),
+    Later(("training", "steps"), [], beside="batch_size"),
 )
 """The options that a release added: keys of the results from before it stay what they are."""
 

@@ -242,6 +242,9 @@ class Nobody:
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Pass over it."""
 
+    def steps(self, row: Mapping[str, Any]) -> None:
+        """Pass over it."""
+
     def end(self, row: Mapping[str, Any]) -> None:
         """Pass over it."""
 

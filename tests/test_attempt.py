@@ -34,6 +34,7 @@ class Scripted:
     error: BaseException | None = None
     at_the_end: dict[str, Any] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    of_steps: dict[int, dict[str, list[float]]] = field(default_factory=dict)
 
     def columns(self) -> dict[str, Any]:
         return {"parameters": 7}
@@ -42,6 +43,9 @@ class Scripted:
         yield from self.rows
         if self.error is not None:
             raise self.error
+
+    def steps(self, epoch: int) -> dict[str, list[float]]:
+        return self.of_steps.get(epoch, {})
 
     def finish(self) -> dict[str, Any]:
         self.asked.append("finish")
@@ -76,6 +80,13 @@ def rows(writer: Writer, kind: str) -> list[dict[str, Any]]:
 
 def losses(*values: float) -> list[dict[str, Any]]:
     return [{"val_loss": value, "val_accuracy": 1 - value} for value in values]
+
+
+def test_steps_follow_the_epoch_that_they_are_of_where_there_are_any(writer: Writer) -> None:
+    run(writer, Scripted(losses(0.5, 0.25), of_steps={2: {"loss": [0.25, 0.125]}}))
+    assert rows(writer, "steps") == [{"row": "steps", "trial": KEY, "epoch": 2, "values": {"loss": [0.25, 0.125]}}]
+    kinds = [json.loads(line)["row"] for line in writer.journal.path.read_text().splitlines()]
+    assert kinds == ["writer", "start", "epoch", "epoch", "steps", "end"]
 
 
 def test_a_completed_attempt_is_a_start_its_epochs_and_an_end(writer: Writer) -> None:

@@ -129,7 +129,8 @@ def test_seed32_of_a_rank_above_0_is_its_own() -> None:
 
 def test_settings_hold_an_option_that_came_later_only_where_it_changes_something() -> None:
     settings = {"training": {"batch_size": 8, "epochs": 2}, "model": {"width": 1}}
-    assert completed(settings) == {"training": {"accumulation": 1, "batch_size": 8, "epochs": 2}, "model": {"width": 1}}
+    later = {"accumulation": 1, "keep_every": 0, "steps": []}
+    assert completed(settings) == {"training": {**later, "batch_size": 8, "epochs": 2}, "model": {"width": 1}}
     for later in LATER:
         assert left_out(later.path, later.value)
         assert not left_out(later.path, [later.value])
@@ -137,7 +138,7 @@ def test_settings_hold_an_option_that_came_later_only_where_it_changes_something
 
 
 def test_completed_settings_keep_what_they_hold() -> None:
-    table = {"batch_size": 8, "accumulation": 4}
+    table = {"batch_size": 8, "accumulation": 4, "keep_every": 3, "steps": ["loss"]}
     assert completed({"training": table}) == {"training": table}
     assert completed({"training": {"function": "a:b"}}) == {"training": {"function": "a:b"}}
 

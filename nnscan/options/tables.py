@@ -41,6 +41,12 @@ def _whole_above_one(gpus: float) -> float:
     return gpus
 
 
+def _each_once(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError(f"found {names}; accepted: each once")
+    return sorted(names)  # in another order they ask for the same, so they must have one key
+
+
 Number = Annotated[float, AfterValidator(_without_sign_of_zero)]
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
@@ -381,6 +387,12 @@ class Training(Options):
 
     keep: Literal["none", "best"] = "none"
     """Which weights of a trial stay on disk."""
+
+    keep_every: CountOrZero = 0
+    """Epochs between weights that stay on disk beside those, of retrainings too; 0: none do."""
+
+    steps: Annotated[list[Literal["loss", "accuracy", "gradient_norms"]], AfterValidator(_each_once)] = []
+    """What is recorded of every step, in the table steps/."""
 
     early_stopping: EarlyStopping = EarlyStopping()
 

@@ -31,6 +31,7 @@ class Attempt:
     epochs: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     """Metrics by epoch."""
     steps: list[Row] = field(default_factory=list)
+    """Its rows `steps`, each of an epoch; or `step`, each of one value, as nnscan once wrote them."""
     last_time: float | None = None
     """Of its last row with a time, unix seconds."""
 
@@ -97,6 +98,7 @@ _NEEDED = {
     "start": ("trial",),
     "epoch": ("trial", "epoch", "metrics"),
     "step": ("trial",),
+    "steps": ("trial", "epoch", "values"),
     "interrupted": ("trial",),
     "ending": (),
     "died": ("error",),
@@ -111,6 +113,7 @@ _KINDS: dict[str, type | UnionType] = {
     "families": list,
     "epoch": int,
     "metrics": dict,
+    "values": dict,
     "status": str,
 }
 """What that must be, where a row has it."""
@@ -129,7 +132,7 @@ def _add(attempt: Attempt, row: Row) -> None:
     match row["row"]:
         case "epoch":
             attempt.epochs[row.get("epoch", 0)] = row.get("metrics", {})
-        case "step":
+        case "step" | "steps":
             attempt.steps.append(row)
         case "end":
             attempt.end = row
@@ -198,12 +201,29 @@ def _epoch_rows(attempt: Attempt) -> Iterator[Row]:
 
 def steps_table(attempts: Iterable[Attempt], schema: pa.Schema) -> pa.Table:
     """Return a row a value of a step, with the columns of `schema`: all of steps/, or some."""
-    return _table([row for attempt in attempts for row in _step_rows(attempt)], schema)
+    return pa.concat_tables([_table([], schema), *(part for one in attempts for part in _step_parts(one, schema))])
 
 
-def _step_rows(attempt: Attempt) -> Iterator[Row]:
+def _step_parts(attempt: Attempt, schema: pa.Schema) -> Iterator[pa.Table]:
+    """Yield the values of an attempt in tables, in the order of its rows."""
     fixed = {"attempt": attempt.number, "writer": attempt.place["writer"]}
-    return ({**row, **fixed} for row in attempt.steps)
+    for row in attempt.steps:
+        if row["row"] == "step":
+            yield _table([{**row, **fixed}], schema)
+        else:
+            yield from (_steps_of(values, {**row, **fixed, "name": name}, schema) for name, values in _lists(row))
+
+
+def _lists(row: Row) -> Iterator[tuple[str, list[Any]]]:
+    return ((name, values) for name, values in row["values"].items() if isinstance(values, list) and values)
+
+
+def _steps_of(values: list[Any], fixed: Row, schema: pa.Schema) -> pa.Table:
+    """Return a row a value, column by column: an epoch may have tens of thousands."""
+    columns = {"step": pa.array(range(len(values)), pa.int64()), "value": _array(values, pa.float64())}
+    same = {field.name: _array([fixed.get(field.name)], field.type)[0] for field in schema}
+    filled = {name: columns[name] if name in columns else pa.repeat(one, len(values)) for name, one in same.items()}
+    return pa.Table.from_arrays(list(filled.values()), schema=schema)
 
 
 TABLES: dict[str, Callable[[Sequence[Attempt], pa.Schema], pa.Table]] = {

@@ -24,7 +24,7 @@ from nnscan.results.folder import ScanFolder, remedy
 Row = dict[str, Any]
 """A line of a journal; its key `row` says which kind it is."""
 
-DETAILS = (b'{"row": "epoch"', b'{"row": "step"')
+DETAILS = (b'{"row": "epoch"', b'{"row": "step"', b'{"row": "steps"')
 """How the lines begin that tell of epochs and steps: nearly all of a journal."""
 
 CLOSED_LINE = b'\n{"row": "closed"}\n'
@@ -205,9 +205,9 @@ class Writer:
         """Write an epoch: `trial`, `epoch`, `metrics`."""
         self._append({"row": "epoch", "time": time.time(), **row})
 
-    def step(self, row: Mapping[str, Any]) -> None:
-        """Write a value of a step: `trial`, `epoch`, `step`, `name`, `value`."""
-        self._append({"row": "step", **row})
+    def steps(self, row: Mapping[str, Any]) -> None:
+        """Write the steps of an epoch: `trial`, `epoch`, `values` (of each name a list, one value a step)."""
+        self._append({"row": "steps", **row})
 
     def end(self, row: Mapping[str, Any]) -> None:
         """Write how an attempt ended: this makes it count. The row is on the disk when this returns."""

@@ -180,7 +180,7 @@ def _missing(table: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:
         section, option = later.path
         beside = f"{section}.{later.beside}"
         if field.name == f"{section}.{option}" and beside in table.column_names:
-            value = pa.scalar(later.value).cast(field.type)
+            value = pa.scalar(text_of(later.value) if field.type == pa.string() else later.value, field.type)
             return pc.if_else(pc.is_valid(table[beside]), value, pa.scalar(None, field.type))
     return pa.nulls(len(table), field.type)
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from nnscan.plan import read_columns
 from nnscan.results.asked import asked
 from nnscan.results.folder import ScanFolder
-from nnscan.results.journal import Journal, Row, journals, names_in, read_rows
+from nnscan.results.journal import DETAILS, Journal, Row, journals, names_in, read_rows
 from nnscan.results.metric import smallest_wins
 from nnscan.results.part import VanishedError, describe, read_groups
 from nnscan.results.schema import TRIALS
@@ -32,9 +32,6 @@ PLAN_COLUMNS = ("key", "configuration", "family")
 _PART = pa.schema(
     {name: TRIALS[name] for name in ("trial", "status", "failure", "attempt", "metric", "score", "seconds")}
 )
-
-_SKIPPED = (b'{"row": "epoch"', b'{"row": "step"')
-"""How the lines begin that a follower does not look into: nearly all of a journal."""
 
 _ENDED = {Status.COMPLETED: State.COMPLETED, Status.DIVERGED: State.DIVERGED, Status.FAILED: State.FAILED}
 
@@ -136,7 +133,7 @@ class Follower:
 
     def _read_journal(self, tail: _Tail) -> None:
         try:
-            rows, tail.offset = read_rows(tail.journal.path, tail.offset, skip=_SKIPPED)
+            rows, tail.offset = read_rows(tail.journal.path, tail.offset, skip=DETAILS)
         except FileNotFoundError:
             return  # closed or sealed this moment: the next poll finds it under its other name, or its part
         for row in rows:

@@ -180,11 +180,15 @@ def leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 _SCALARS = {bool: "bool", int: "int64", float: "double", str: "string"}
 
 
+EMPTY = "list<>"
+"""Of a list without items, which is of the type of the column's other lists."""
+
+
 def _type_name(value: Any) -> str:
     """Return the name of the type that a column of such values has; "" of null, "json" of what only text holds."""
     if isinstance(value, list | tuple):
         names = {_type_name(item) for item in value}
-        return f"list<{names.pop()}>" if len(names) == 1 else "json"
+        return EMPTY if not names else f"list<{names.pop()}>" if len(names) == 1 else "json"
     if type(value) is int and not -(2**63) <= value < 2**63:
         return "json"
     return "" if value is None else _SCALARS.get(type(value), "json")
@@ -201,6 +205,8 @@ def hyperparameters(settings: Iterable[Settings]) -> dict[str, pa.DataType]:
 
 def _common(names: set[str]) -> pa.DataType:
     known = names - {""}
+    if EMPTY in known and all(name.startswith("list<") for name in known):
+        known = known - {EMPTY} or {"list<string>"}
     return TYPES.get(known.pop(), TYPES["string"]) if len(known) == 1 else TYPES["string"]
 
 

@@ -143,6 +143,8 @@ def restore(checkpoint: Checkpoint, trial: Trial, data: TrialData, group: Group 
     state.augmentation.set_state(content["augmentation"])
     state.sums.examples, state.sums.seconds = content["examples"], content["seconds"]
     state.best = content["best"]
+    if state.step_values:
+        state.step_values.epochs = list(content["steps"])
     _restore_rank(state, [content, *content.get("others", [])])
     return state
 
@@ -154,6 +156,8 @@ def _restore_rank(state: TrainingState, ranks: list[dict[str, Any]]) -> None:
     for one in counted:
         state.sums.loss.add_(one["loss"].to(state.sums.loss.device))
         state.sums.hits.add_(one["hits"].to(state.sums.hits.device))
+        if state.step_values:
+            state.step_values.running.add_(one["running_steps"].to(state.step_values.running.device))
     if ranks[0]["random"] is None:
         return  # between two epochs: every epoch seeds the generators
     own = RandomStates(**ranks[rank]["random"]) if rank < len(ranks) else None
@@ -173,11 +177,13 @@ def _remove(files: Iterable[Path]) -> None:
 def _of_ranks(state: TrainingState) -> list[dict[str, Any]]:
     """Return what each rank has for itself: states of generators within an epoch, and sums over its own examples."""
     group = state.group
-    losses, hits = group.stack(state.sums.loss), group.stack(state.sums.hits)
+    summed = {"loss": group.stack(state.sums.loss), "hits": group.stack(state.sums.hits)}
+    if state.step_values:
+        summed["running_steps"] = group.stack(state.step_values.running)
     randoms = _randoms_of_ranks(state.random, group)
     return [
-        {"loss": loss, "hits": hit, "random": asdict(random) if random else None}
-        for loss, hit, random in zip(losses, hits, randoms, strict=True)
+        {**{name: values[rank] for name, values in summed.items()}, "random": asdict(random) if random else None}
+        for rank, random in enumerate(randoms)
     ]
 
 
@@ -200,6 +206,7 @@ def _content(state: TrainingState) -> dict[str, Any]:
         "examples": state.sums.examples,
         "seconds": state.sums.seconds,
         "best": best,
+        **({"steps": state.step_values.epochs} if state.step_values else {}),
     }
 
 

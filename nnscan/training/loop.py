@@ -17,6 +17,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -91,6 +92,8 @@ def train_step(state: TrainingState, data: TrialData, indices: Tensor) -> None:
         with _kept_apart(state):
             add_gradient(state, data.share(*part, state.buffers, state.group), examples)
     add_gradient(state, data.share(*last, state.buffers, state.group), examples)
+    if state.step_values:
+        state.step_values.add_norms(state.step, state.group)
     if clip := state.trial.settings["training"]["gradient_clip"]:
         state.parameters.clip(clip)
     set_learning_rate(state.optimizer, state.schedule(state.steps))
@@ -116,14 +119,22 @@ def add_gradient(state: TrainingState, share: Batch, examples: int) -> None:
     weight = len(labels) * state.group.size / examples
     (loss if weight == 1 else loss * weight).backward()  # type: ignore[no-untyped-call]
     # Sums stay on the device: reading one here would make every step wait for it.
+    hits = (outputs.detach().argmax(1) == labels).sum()
     state.sums.loss.add_(loss.detach(), alpha=len(labels))
-    state.sums.hits.add_((outputs.detach().argmax(1) == labels).sum())
+    state.sums.hits.add_(hits)
+    if state.step_values:
+        state.step_values.add_share(state.step, loss.detach(), hits, len(labels))
 
 
 def keep_best(state: TrainingState, rows: list[Row], metric: str) -> None:
     """Keep a copy of the weights in `state.best` where the last of `rows` is the best so far by `metric`."""
-    if best_epoch([row.get(metric, math.nan) for row in rows], smallest_wins(metric)) == len(rows) - 1:
+    if best_of(rows, metric) == len(rows) - 1:
         state.best = copy_weights(state.model)
+
+
+def best_of(rows: list[Row], metric: str) -> int | None:
+    """Return which of `rows`, the first on ties, is best by `metric`; None where none has it."""
+    return best_epoch([row.get(metric, math.nan) for row in rows], smallest_wins(metric))
 
 
 def test(state: TrainingState, data: TrialData) -> tuple[Evaluation, Tensor]:
@@ -149,6 +160,12 @@ def _batches_left(state: TrainingState, data: TrialData) -> Iterator[Tensor]:
             yield indices[start:end]
 
 
+def _batch_sizes(state: TrainingState, data: TrialData) -> list[int]:
+    """Return the examples of each step of an epoch, of all ranks."""
+    ends = batch_ends(len(data.training), state.trial.settings["training"]["batch_size"])
+    return [stop - start for start, stop in pairwise([0, *ends])]
+
+
 def _parts(indices: Tensor, draws: Draws | None, size: int) -> list[tuple[Tensor, Draws | None]]:
     """Return a batch in parts of `size`; the last may be smaller, or larger by one."""
     ends = batch_ends(len(indices), size)
@@ -170,6 +187,8 @@ def _end_epoch(state: TrainingState, data: TrialData, started: float) -> Row:
         "train_loss": state.group.add(sums.loss).item() / sums.examples,
         "train_accuracy": state.group.add(sums.hits).item() / sums.examples,
     }
+    if state.step_values:
+        state.step_values.end_epoch(_batch_sizes(state, data), state.group)
     seconds_before, sums.seconds = sums.seconds, sums.seconds + time.perf_counter() - started
     validated = _validate(state, data)
     row: Row = {

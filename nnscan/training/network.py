@@ -18,10 +18,10 @@ from torch import Tensor
 from nnscan.allocation import AllocationEndedError, Reason
 from nnscan.data.batches import resident
 from nnscan.data.dataset import Dataset, load
-from nnscan.errors import DataError
+from nnscan.errors import DataError, StoreError
 from nnscan.identity import NUMERICS, canonical_json
 from nnscan.models.folder import ModelCard, predictions_table, save_model
-from nnscan.training import checkpoint, early_stopping, loop
+from nnscan.training import checkpoint, early_stopping, kept, loop
 from nnscan.training.place import Place
 from nnscan.training.state import TrainingState, begin
 from nnscan.training.trial_data import TrialData, shared_by
@@ -67,9 +67,12 @@ class NetworkTraining:
         for reason in found.passed_over:
             print(f"passed over a checkpoint: {reason}", flush=True)  # into the worker's log
         if found.checkpoint is None:
-            return cls(trial, place, data, begin(trial, data, place.group), [])
-        state = checkpoint.restore(found.checkpoint, trial, data, place.group)
-        return cls(trial, place, data, state, found.checkpoint.rows)
+            training = cls(trial, place, data, begin(trial, data, place.group), [])
+        else:
+            state = checkpoint.restore(found.checkpoint, trial, data, place.group)
+            training = cls(trial, place, data, state, found.checkpoint.rows)
+        training._remove_later_epochs()
+        return training
 
     def columns(self) -> Metrics:
         """Return what data and code were, and how large the network is."""
@@ -96,6 +99,11 @@ class NetworkTraining:
             if self._epochs_are_due():
                 self._save()
 
+    def steps(self, epoch: int) -> dict[str, list[float]]:
+        """Return what was measured in each step of an epoch that is over, those of the checkpoint too."""
+        values = self.state.step_values
+        return values.of_epoch(epoch) if values and epoch else {}
+
     def finish(self) -> Metrics:
         """Test a retraining and leave its model; leave the weights that a trial was asked to keep."""
         more: Metrics = {}
@@ -103,7 +111,10 @@ class NetworkTraining:
             more = self._test_and_save()
         elif self.state.best is not None and self.place.group.rank == 0:
             self.state.model.load_state_dict(self.state.best)
-            save_model(self.place.folder.kept / self.trial.key, self.state.model, self._card({}))
+            best = loop.best_of(self.rows, self.place.launch.metric)
+            assert best is not None  # its weights are there
+            card = self._card(best)
+            save_model(self.place.folder.kept / self.trial.key, self.state.model, card)
         return more
 
     def remove_checkpoints(self) -> None:
@@ -113,10 +124,28 @@ class NetworkTraining:
 
     def _add(self, row: Metrics) -> Metrics:
         self.rows.append(row)
+        if kept.is_due(self.state):
+            self._keep_epoch()
         keeps = self.trial.settings["training"]["keep"] == "best" and self.trial.kind is Kind.TRIAL
         if keeps and self.place.group.rank == 0:
             loop.keep_best(self.state, self.rows, self.place.launch.metric)
         return row
+
+    def _keep_epoch(self) -> None:
+        """Keep the weights as they are; StoreError, on every rank, where they cannot be written."""
+        refused = None
+        if self.place.group.rank == 0:
+            try:
+                kept.keep(self.place.folder, self.state, self._card(self.state.epoch))
+            except StoreError as error:
+                refused = error
+        if self.place.group.agree(refused is not None):
+            raise refused or StoreError(f"The weights of {self.trial.key} cannot be kept: rank 0 says why.")
+
+    def _remove_later_epochs(self) -> None:
+        """Remove weights that an attempt before this one kept, of epochs that are yet to come."""
+        if self.place.group.rank == 0 and self.trial.settings["training"].get("keep_every"):
+            kept.remove_later(self.place.folder, self.trial.key, self.state.epoch)
 
     def _next_epoch(self, timer: Timer) -> Metrics:
         row = None
@@ -150,15 +179,17 @@ class NetworkTraining:
         metrics = evaluation.metrics("test")
         if self.place.group.rank == 0:
             self._save_models(metrics, found)
-        return {**metrics, "metrics": self._last_row()}
+        return {**metrics, "metrics": self._row_of(self.state.epoch)}
 
     def _save_models(self, metrics: Metrics, found: Tensor) -> None:
         dataset = self.data.dataset
         predictions = predictions_table(found, dataset.test_labels, dataset.classes)
+        card = self._card(self.state.epoch, metrics)
         for family in self.trial.families:
-            save_model(self.place.folder.models / family, self.state.model, self._card(metrics), predictions)
+            save_model(self.place.folder.models / family, self.state.model, card, predictions)
 
-    def _card(self, test: Metrics) -> ModelCard:
+    def _card(self, epoch: int, test: Metrics | None = None) -> ModelCard:
+        """Return what there is to say of the weights after `epoch`, and of their test."""
         images = self.data.images
         return ModelCard(
             settings=self.trial.settings,
@@ -173,11 +204,12 @@ class NetworkTraining:
                 "numerics": NUMERICS,
                 **self.columns(),
             },
-            results={"epochs": self.state.epoch, "last_epoch": self._last_row(), **test},
+            results={"epochs": epoch, "last_epoch": self._row_of(epoch), **(test or {})},
         )
 
-    def _last_row(self) -> Metrics:
-        return self.rows[-1] if self.rows else {}  # a retraining of no epochs has none
+    def _row_of(self, epoch: int) -> Metrics:
+        """Return the metrics of an epoch; nothing of epoch 0 of a retraining."""
+        return dict(enumerate(self.rows, self.first_epoch)).get(epoch, {})
 
 
 @dataclass

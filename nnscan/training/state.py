@@ -16,12 +16,13 @@ from torch.optim import Optimizer
 from nnscan.data.batches import Buffers
 from nnscan.identity import Purpose, seed32
 from nnscan.models.build import build
-from nnscan.training import evaluate
+from nnscan.training import evaluate, step_values
 from nnscan.training.batch_norm import Presence, synchronize
 from nnscan.training.group import ALONE, Group
 from nnscan.training.optimizers import optimizer
 from nnscan.training.parameters import FlatParameters, flatten, prefers_channels_last
 from nnscan.training.schedules import Schedule, schedule
+from nnscan.training.step_values import StepValues
 from nnscan.training.trial_data import TrialData
 from nnscan.trial import Trial
 
@@ -124,6 +125,9 @@ class TrainingState:
     sums: EpochSums
     """Of the epoch that runs."""
 
+    step_values: StepValues | None
+    """What is recorded of every step, where `training.steps` asks."""
+
     augmentation: torch.Generator
     """Draws the augmentations of the epoch that runs, on the CPU."""
 
@@ -181,6 +185,7 @@ def begin(trial: Trial, data: TrialData, group: Group = ALONE) -> TrainingState:
         steps_per_epoch=steps,
         part_size=part_size,
         sums=EpochSums.zero(data.device),
+        step_values=step_values.asked(settings["training"], model, steps, data.device),
         augmentation=torch.Generator(),
     )
 
@@ -204,6 +209,8 @@ def batch_ends(examples: int, batch_size: int) -> list[int]:
 def start_epoch(state: TrainingState, device: torch.device) -> None:
     """Zero the sums and seed every generator for the next epoch: its draws depend on nothing that ran before."""
     state.sums = EpochSums.zero(device)
+    if state.step_values:
+        state.step_values.start_epoch()
     state.augmentation.manual_seed(epoch_seed(state, Purpose.AUGMENTATION))
     seed_generators(dropout_seed(state))
 

@@ -130,7 +130,8 @@ def test_an_unknown_name_is_told_with_those_there_are() -> None:
 
 def test_options_whose_value_is_a_list() -> None:
     of_models = {("model", "channels"), ("model", "widths"), ("model", "dense_units")}
-    assert list_options() == {*of_models, ("optimizer", "betas"), ("training", "metrics")}
+    training = {("training", "metrics"), ("training", "steps")}
+    assert list_options() == of_models | {("optimizer", "betas")} | training
 
 
 def test_nearest_says_nothing_of_what_is_like_none() -> None:

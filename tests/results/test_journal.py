@@ -33,15 +33,15 @@ def test_rows_come_back_as_they_were_written(folder: ScanFolder) -> None:
     writer = Writer(folder, "l-0", PLACE)
     writer.start({"trial": "a", "settings": {"x": [1, 0.1, True, "ü"]}, "time": 3.5})
     writer.epoch({"trial": "a", "epoch": 0, "metrics": {"loss": math.inf}})
-    writer.step({"trial": "a", "epoch": 0, "step": 7, "name": "norm", "value": 0.1})
+    writer.steps({"trial": "a", "epoch": 1, "values": {"norm": [0.1, math.inf]}})
     writer.end({"trial": "a", "status": "completed"})
     writer.interrupted("b")
     rows, _ = read_rows(writer.journal.path)
-    assert [row["row"] for row in rows] == ["writer", "start", "epoch", "step", "end", "interrupted"]
+    assert [row["row"] for row in rows] == ["writer", "start", "epoch", "steps", "end", "interrupted"]
     assert rows[0] == {"row": "writer", "writer": writer.name, "bundle": "l-0", **PLACE}
     assert rows[1] == {"row": "start", "trial": "a", "settings": {"x": [1, 0.1, True, "ü"]}, "time": 3.5}
     assert rows[2]["metrics"] == {"loss": math.inf}
-    assert rows[3] == {"row": "step", "trial": "a", "epoch": 0, "step": 7, "name": "norm", "value": 0.1}
+    assert rows[3] == {"row": "steps", "trial": "a", "epoch": 1, "values": {"norm": [0.1, math.inf]}}
     assert rows[4]["time"] > 1.7e9
 
 
@@ -126,8 +126,20 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-kinds = st.sampled_from(["start", "epoch", "end", "step", "interrupted", "writer", "closed"])
-fields = ["attempt", "epoch", "metrics", "status", "settings", "families", "time", "best_epoch", "writer", "score"]
+kinds = st.sampled_from(["start", "epoch", "end", "step", "steps", "interrupted", "writer", "closed"])
+fields = [
+    "attempt",
+    "values",
+    "epoch",
+    "metrics",
+    "status",
+    "settings",
+    "families",
+    "time",
+    "best_epoch",
+    "writer",
+    "score",
+]
 odd_rows = st.fixed_dictionaries(
     {"row": kinds}, optional={"trial": st.just("a") | json_values} | dict.fromkeys(fields, json_values)
 )

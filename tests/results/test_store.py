@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import math
 import os
 import subprocess
@@ -100,12 +101,40 @@ def test_epochs_say_what_the_journal_said(folder: ScanFolder) -> None:
 
 
 def test_steps_say_what_the_journal_said(folder: ScanFolder) -> None:
+    trial = key("trial", 0)
     with writing(folder, "l-0", PLACE) as writer:
         write_start(writer, 0)
-        writer.step({"trial": key("trial", 0), "epoch": 1, "step": 5, "name": "gradient_norm", "value": math.inf})
+        writer.steps({"trial": trial, "epoch": 1, "values": {"loss": [0.5, math.inf], "accuracy": [0.25, 1]}})
+        writer.steps({"trial": trial, "epoch": 2, "values": {"loss": [0.125]}})
         writer.end(end_row(0))
-    row = {"trial": key("trial", 0), "epoch": 1, "step": 5, "name": "gradient_norm", "value": math.inf}
+    told = [(1, 0, "loss", 0.5), (1, 1, "loss", math.inf), (1, 0, "accuracy", 0.25), (1, 1, "accuracy", 1.0)]
+    names = ("epoch", "step", "name", "value")
+    rows = [dict(zip(names, row, strict=True)) for row in [*told, (2, 0, "loss", 0.125)]]
+    assert read_steps(folder).to_pylist() == [
+        {"trial": trial, **row, "attempt": 1, "writer": writer.name} for row in rows
+    ]
+    losses = read_steps(folder, [trial], ["value", "name"]).to_pylist()
+    assert losses[0] == {"value": 0.5, "name": "loss"}
+
+
+def test_steps_of_an_older_journal_are_read(folder: ScanFolder) -> None:
+    with writing(folder, "l-0", PLACE) as writer:
+        write_start(writer, 0)
+        row = {"trial": key("trial", 0), "epoch": 1, "step": 5, "name": "gradient_norm", "value": math.inf}
+        with writer.journal.path.open("a") as file:
+            file.write(json.dumps({"row": "step", **row}) + "\n")
+        writer.end(end_row(0))
     assert read_steps(folder).to_pylist() == [{**row, "attempt": 1, "writer": writer.name}]
+
+
+def test_values_of_steps_that_are_none_keep_back_no_others(folder: ScanFolder) -> None:
+    with writing(folder, "l-0", PLACE) as writer:
+        write_start(writer, 0)
+        values = {"loss": [0.5, "high", 0.25], "no list": 3, "nothing": [], "norm": [1]}
+        writer.steps({"trial": key("trial", 0), "epoch": 1, "values": values})
+        writer.end(end_row(0))
+    found = read_steps(folder).select(["name", "value"]).to_pydict()
+    assert found == {"name": ["loss"] * 3 + ["norm"], "value": [0.5, None, 0.25, 1.0]}
 
 
 def test_the_score_may_be_nan_and_what_is_not_known_is_null(folder: ScanFolder) -> None:
@@ -210,7 +239,7 @@ def test_epochs_are_in_place_before_the_trial_is(folder: ScanFolder, monkeypatch
     monkeypatch.setattr(store, "write_part", note)
     with writing(folder, "l-0", PLACE) as writer:
         writer.start(start_row(0))
-        writer.step({"trial": key("trial", 0), "epoch": 1, "step": 5, "name": "norm", "value": 1.0})
+        writer.steps({"trial": key("trial", 0), "epoch": 1, "values": {"norm": [1.0]}})
         writer.epoch({"trial": key("trial", 0), "epoch": 0, "metrics": {}})
         writer.end(end_row(0))
     assert order[-1] == "trials"
@@ -468,8 +497,11 @@ def test_a_column_that_becomes_text_keeps_its_values(type_: str) -> None:
 def test_an_option_that_came_later_has_the_value_that_was_so_before() -> None:
     before = pa.table({"training.batch_size": pa.array([64, None])})  # the second by a training function
     columns = {"training.batch_size": pa.int64(), "training.accumulation": pa.int64(), "model.width": pa.int64()}
-    wide = part.conform(before, pa.schema(columns))
+    wide = part.conform(before, pa.schema({**columns, "training.steps": TYPES["list<string>"]}))
     assert wide["training.accumulation"].to_pylist() == [1, None]
+    assert wide["training.steps"].to_pylist() == [[], None]
+    text = part.conform(before, pa.schema({**columns, "training.steps": pa.string()}))
+    assert text["training.steps"].to_pylist() == ["[]", None]
     assert wide["model.width"].to_pylist() == [None, None]
 
 

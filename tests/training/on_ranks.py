@@ -440,3 +440,24 @@ def mnist(group: Group, changes: dict[str, Any], root: str, cache: str) -> dict[
     loop.train_epoch(state, data, recorder)
     evaluation, _ = loop.test(state, data)
     return {"losses": recorder.losses, **evaluation.metrics("test")}
+
+
+def step_values(group: Group, changes: dict[str, Any]) -> list[dict[str, list[float]]]:
+    """Train a trial to its end and return what was recorded of its steps."""
+    one = trials.trial(**changes)
+    state = begin(one, trials.data_of(one), group)
+    return _recorded(one, state, [])
+
+
+def step_values_from(group: Group, changes: dict[str, Any], folder: str) -> list[dict[str, list[float]]]:
+    """Go on from the checkpoint, and return what was recorded of all steps, those before it too."""
+    one = trials.trial(**changes)
+    found = checkpoint.load_newest(Path(folder), one.key, fingerprint="f", group=group).checkpoint
+    assert found is not None
+    return _recorded(one, checkpoint.restore(found, one, trials.data_of(one), group), list(found.rows))
+
+
+def _recorded(one: Trial, state: TrainingState, rows: list[dict[str, Any]]) -> list[dict[str, list[float]]]:
+    assert trials.train(state, trials.data_of(one), rows)
+    assert state.step_values is not None
+    return [state.step_values.of_epoch(epoch + 1) for epoch in range(state.epoch)]

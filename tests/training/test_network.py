@@ -13,6 +13,7 @@ from trials import trial as made
 
 from nnscan.allocation import Allocation, AllocationEndedError, Reason
 from nnscan.data.dataset import load
+from nnscan.errors import StoreError
 from nnscan.launch_folder import Launch
 from nnscan.models.folder import load_model
 from nnscan.results.folder import ScanFolder
@@ -343,3 +344,85 @@ def test_data_are_loaded_once_for_the_trials_of_a_launch_and_anew_for_the_next(
     home.open(trial(fold=0), name="another launch")
     assert len(loaded) == 2
     assert home.open(trial(fold=0), name="another launch").data is first.data
+
+
+def kept(home: Home) -> list[str]:
+    return sorted(path.name.partition(".")[2] for path in home.folder.kept.iterdir())
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_the_weights_of_every_so_many_epochs_are_kept_where_asked(home: Home, tmp_path: Path, kind: Kind) -> None:
+    one = replace(trial(training={"epochs": 5, "keep_every": 2}), kind=kind, fold=0)
+    training = home.open(one)
+    rows = list(training.epochs())
+    training.finish()
+    assert kept(home) == ["epoch-0002", "epoch-0004"]
+    model = load_model(home.folder.kept / f"{one.key}.epoch-0002")
+    assert model.card.results["epochs"] == 2
+    assert model.card.results["last_epoch"] == rows[2 - training.first_epoch]
+    _, weights = by_hand(replace(one, epochs=2), tmp_path)
+    assert equal(model.network.state_dict(), weights)
+
+
+def test_what_is_kept_of_the_best_epoch_says_which_that_is(home: Home) -> None:
+    one = trial(training={"epochs": 4, "keep": "best"}, optimizer={**SGD, "learning_rate": 0.3})
+    training = home.open(one, metric="val_loss")
+    losses = [row["val_loss"] for row in training.epochs()]
+    training.finish()
+    results = load_model(home.folder.kept / one.key).card.results
+    assert results["epochs"] == losses.index(min(losses))
+    assert results["last_epoch"]["val_loss"] == min(losses)
+
+
+def test_an_attempt_removes_what_an_earlier_one_kept_of_epochs_to_come(home: Home) -> None:
+    one = trial(training={"epochs": 4, "keep_every": 1})
+    other = replace(one, key="0" * 31 + "b")
+    for each in (one, other):
+        list(home.open(each).epochs())
+    assert kept(home) == [f"epoch-000{epoch}" for epoch in (1, 1, 2, 2, 3, 3, 4, 4)]
+    home.open(one)  # begins anew
+    assert kept(home) == [f"epoch-000{epoch}" for epoch in (1, 2, 3, 4)]
+
+
+def test_a_resumed_attempt_leaves_what_was_kept_before_it(home: Home) -> None:
+    one = trial(training={"epochs": 4, "keep_every": 1})
+    killed_after(home.open(one, checkpoint_epochs=2), 5)
+    assert kept(home) == ["epoch-0001", "epoch-0002", "epoch-0003", "epoch-0004"]
+    training = home.open(one)
+    assert training.state.epoch == 2
+    assert kept(home) == ["epoch-0001", "epoch-0002"]
+    list(training.epochs())
+    assert kept(home) == ["epoch-0001", "epoch-0002", "epoch-0003", "epoch-0004"]
+
+
+def test_weights_that_cannot_be_kept_are_told_as_a_fault_of_the_place(home: Home) -> None:
+    home.folder.path.mkdir(parents=True)
+    home.folder.kept.write_text("a file in the way")
+    with pytest.raises(StoreError, match="cannot write"):
+        list(home.open(trial(training={"keep_every": 1})).epochs())
+
+
+@pytest.mark.parametrize("steps", [3, 15, 22])
+def test_a_resumed_attempt_tells_the_steps_of_all_its_epochs(
+    home: Home, due: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    one = trial(**HARD, training={"epochs": 4, "steps": ["accuracy", "gradient_norms", "loss"]})
+    whole = told(home.open(one))
+    due(steps)
+    save = NetworkTraining._save
+
+    def save_and_die(training: NetworkTraining) -> None:
+        save(training)
+        raise Killed
+
+    with monkeypatch.context() as dying:
+        dying.setattr(NetworkTraining, "_save", save_and_die)
+        with pytest.raises(Killed):
+            list(home.open(one, writer="first").epochs())
+    assert told(home.open(one, writer="second")) == whole
+    assert [len(epoch.get("loss", [])) for epoch in whole] == [0, 9, 9, 9, 9]
+
+
+def told(training: NetworkTraining) -> list[dict[str, list[float]]]:
+    """Train to the end and return the steps of each epoch, as an attempt asks for them."""
+    return [training.steps(training.first_epoch + index) for index, _ in enumerate(training.epochs())]
