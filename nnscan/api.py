@@ -155,6 +155,7 @@ def retrain_best(
     families: Sequence[str] = (),
     epochs: int = 0,
     prefer: str = "best",
+    replicates: int = 1,
     incomplete: bool = False,
     show: Show | None = None,
     **options: Unpack[LaunchKeywords],
@@ -169,6 +170,8 @@ def retrain_best(
         How long to train; 0: to the best epoch of the winner's mean validation curve.
     prefer
         "best", or "cheapest": of the winner and those tied with it, the one with fewest parameters.
+    replicates
+        How often each winner is retrained, with other draws; the first leaves the model folder.
     incomplete
         Go on although trials of the scan are pending.
     options
@@ -182,7 +185,9 @@ def retrain_best(
     from nnscan import launching, retraining
 
     folder = scan_folder(scan)
-    asked = retraining.RetrainOptions(families=families, epochs=epochs, prefer=prefer, incomplete=incomplete)
+    asked = retraining.RetrainOptions(
+        families=families, epochs=epochs, prefer=prefer, replicates=replicates, incomplete=incomplete
+    )
     return retraining.retrain_best(folder, asked, as_launched(folder, **options), show or launching.quiet)
 
 

@@ -42,6 +42,8 @@ class Choice:
     epochs: int
     curve: RetrainingEpochs | None
     """The mean validation curve at that epoch; None where the user gave the epochs."""
+    replicates: int = 1
+    """How often it is retrained, with other draws each time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,8 @@ class RetrainOptions:
     """0: to the best epoch of the winner's mean validation curve."""
     prefer: str = "best"
     """`best`, or `cheapest`: of the winner and those tied with it the one with fewest parameters."""
+    replicates: int = 1
+    """How often each winner is retrained; the model folder holds the first."""
     incomplete: bool = False
     """Go on although trials of the scan are pending."""
 
@@ -80,6 +84,8 @@ class RetrainOptions:
             raise ScanError("options", [Problem("--prefer", f"found {self.prefer!r}; it is best or cheapest.")])
         if self.epochs < 0:
             raise ScanError("options", [Problem("--epochs", f"found {self.epochs}; it is 1 or more.")])
+        if self.replicates < 1:
+            raise ScanError("options", [Problem("--replicates", f"found {self.replicates}; it is 1 or more.")])
 
 
 def retrain_best(
@@ -175,18 +181,22 @@ def _no_winner(family: FamilySummary) -> Problem:
 def _choice(folder: ScanFolder, family: FamilySummary, asked: RetrainOptions, metric: str) -> Choice:
     leader = family.cheapest if asked.prefer == "cheapest" else family.winner
     assert leader is not None  # `choose` has looked
-    if asked.epochs:
-        return Choice(family=family.name, leader=leader, epochs=asked.epochs, curve=None)
+    curve = None if asked.epochs else _curve(folder, family, leader, metric)
+    epochs = curve.epochs if curve else asked.epochs
+    return Choice(family=family.name, leader=leader, epochs=epochs, curve=curve, replicates=asked.replicates)
+
+
+def _curve(folder: ScanFolder, family: FamilySummary, leader: Leader, metric: str) -> RetrainingEpochs:
+    """Return the best point of the mean validation curve of `leader`."""
     plan = Plan.read(folder)
     trials = _trials_of(plan, leader.configuration)
     found = curves(store.read_epochs(folder, trials), trials, metric)
     least = min(1, _settings(plan, leader.configuration)["training"]["epochs"])
     try:
-        curve = retraining_epochs(found, smallest=smallest_wins(metric), least=least)
+        return retraining_epochs(found, smallest=smallest_wins(metric), least=least)
     except ValueError as error:
         message = f"{error}: rows of its trials are missing in epochs/. Say how long to train: --epochs N"
         raise ScanError("retrain-best", [Problem(f"family {family.name}", message)]) from error
-    return Choice(family=family.name, leader=leader, epochs=curve.epochs, curve=curve)
 
 
 def _trials_of(plan: Plan, configuration: str) -> list[str]:
@@ -194,26 +204,29 @@ def _trials_of(plan: Plan, configuration: str) -> list[str]:
     return list(pc.unique(keys).to_pylist())
 
 
-def _key(choice: Choice) -> str:
-    return trial_key(choice.leader.configuration, kind=Kind.RETRAINING, epochs=choice.epochs, fold=0, replicate=0)
+def _key(choice: Choice, replicate: int = 0) -> str:
+    kind, configuration = Kind.RETRAINING, choice.leader.configuration
+    return trial_key(configuration, kind=kind, epochs=choice.epochs, fold=0, replicate=replicate)
 
 
 def _retrainings(plan: Plan, choices: Iterable[Choice]) -> Iterator[Trial]:
-    """Yield a trial a choice; families that chose the same for as long share one."""
+    """Yield a trial a choice and replicate; families that chose the same for as long share them."""
     by_key: dict[str, list[Choice]] = {}
     for choice in choices:
         by_key.setdefault(_key(choice), []).append(choice)
-    for key, same in by_key.items():
+    for same in by_key.values():
         settings = _settings(plan, same[0].leader.configuration)
         _check_function(settings)
-        yield Trial(
-            key=key,
-            configuration=same[0].leader.configuration,
-            settings=settings,
-            families=tuple(choice.family for choice in same),
-            kind=Kind.RETRAINING,
-            epochs=same[0].epochs,
-        )
+        for replicate in range(same[0].replicates):
+            yield Trial(
+                key=_key(same[0], replicate),
+                configuration=same[0].leader.configuration,
+                settings=settings,
+                families=tuple(choice.family for choice in same),
+                kind=Kind.RETRAINING,
+                epochs=same[0].epochs,
+                replicate=replicate,
+            )
 
 
 def _settings(plan: Plan, configuration: str) -> dict[str, Any]:
@@ -233,7 +246,7 @@ def _has(folder: ScanFolder, trial: Trial) -> bool:
     """Return whether a retraining is done: its row says so, and the families' model folders hold what it left."""
     rows = store.read_trials(folder, ["trial", "status"])
     done = rows.filter(pc.and_(pc.equal(rows["trial"], trial.key), pc.equal(rows["status"], Status.COMPLETED.value)))
-    leaves_models = "function" not in trial.settings["training"]
+    leaves_models = trial.replicate == 0 and "function" not in trial.settings["training"]
     return len(done) > 0 and not (leaves_models and any(_holds_another(folder, trial, name) for name in trial.families))
 
 
@@ -247,10 +260,11 @@ def _holds_another(folder: ScanFolder, trial: Trial, family: str) -> bool:
 
 def _table(choices: Sequence[Choice]) -> pa.Table:
     """Return the retrainings as a plan's table, to be followed."""
+    rows = [(choice, replicate) for choice in choices for replicate in range(choice.replicates)]
     return pa.table(
         {
-            "key": pa.array([_key(choice) for choice in choices], pa.string()),
-            "configuration": pa.array([choice.leader.configuration for choice in choices], pa.string()),
-            "family": pa.array([choice.family for choice in choices], pa.string()),
+            "key": pa.array([_key(choice, replicate) for choice, replicate in rows], pa.string()),
+            "configuration": pa.array([choice.leader.configuration for choice, _ in rows], pa.string()),
+            "family": pa.array([choice.family for choice, _ in rows], pa.string()),
         }
     )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from scan_by_hand import END, GRID, PLACE, key_of, start_of, write_scan
 from scans import TESTS, function_scan, run
 
 from nnscan.errors import ScanError
+from nnscan.grid import configurations
 from nnscan.identity import configuration_key
 from nnscan.launch_options import LaunchOptions
 from nnscan.results import store
 from nnscan.results.folder import ScanFolder
 from nnscan.results.journal import Writer
+from nnscan.results.summary import summarize_folder
 from nnscan.retraining import RetrainOptions, RetrainOutcome, choose, retrain_best
 from nnscan.scan import Scan, read
 from nnscan.trial import Kind
@@ -90,6 +93,36 @@ def test_a_retraining_is_tested_once_and_its_model_tells_how_it_did(tmp_path: Pa
     (retrained,) = done.retrained
     assert (retrained.test_accuracy, retrained.winner, retrained.family) == (row["test_accuracy"], True, "A")
     assert len(store.read_epochs(folder, [row["trial"]])) == row["epochs"] == done.choices[0].epochs
+
+
+def test_replicates_of_a_retraining_draw_anew_and_the_first_leaves_the_model(tmp_path: Path) -> None:
+    folder = run(networks(A=[0.01], B=[0.01]), tmp_path).folder
+    alone = retrain(folder, epochs=1)
+    first = weights(folder, "A")
+    done = retrain(folder, epochs=1, replicates=3)
+    assert (alone.outcome.launched, done.outcome.launched, done.exit_code) == (1, 2, 0)
+    assert weights(folder, "A") == weights(folder, "B") == first
+    rows = sorted(retrainings(folder), key=lambda row: row["replicate"])
+    assert [row["replicate"] for row in rows] == [0, 1, 2]
+    assert len({row["test_loss"] for row in rows}) == 3
+    accuracies = [row["test_accuracy"] for row in rows]
+    for one in done.retrained:
+        assert (one.replicates, one.trial) == (3, rows[0]["trial"])
+        assert one.test_accuracy == pytest.approx(statistics.mean(accuracies))
+        assert one.test_accuracy_std == pytest.approx(statistics.stdev(accuracies))
+    assert retrain(folder, epochs=1, replicates=3).outcome.launched == 0
+
+
+def test_a_replicate_that_failed_stands_apart_from_those_that_completed(tmp_path: Path) -> None:
+    folder = run(networks(A=[0.01]), tmp_path).folder
+    retrain(folder, epochs=1, replicates=2)
+    (point,) = configurations(networks(A=[0.01]))
+    with store.writing(folder, "b", PLACE) as writer:
+        start = {**start_of(point.settings, 0), "kind": "retraining", "epochs": 1, "replicate": 2, "trial": "f" * 32}
+        writer.start(start)
+        writer.end({**END, "trial": "f" * 32, "status": "failed", "failure": "other", "error": "boom"})
+    found = summarize_folder(folder).retrained
+    assert [(one.replicates, one.status, one.cause) for one in found] == [(2, "completed", ""), (1, "failed", "boom")]
 
 
 def test_a_model_folder_that_was_removed_is_made_again_bit_for_bit(tmp_path: Path) -> None:

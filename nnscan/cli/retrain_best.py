@@ -50,6 +50,10 @@ def retrain_best(
     prefer: Annotated[
         Prefer, typer.Option(help="best: the winner. cheapest: of those tied with it, the one with fewest parameters.")
     ] = Prefer.BEST,
+    replicates: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Retrain each N times, with other draws. The first leaves the model."),
+    ] = 1,
     incomplete: Annotated[bool, typer.Option("--incomplete", help="Go on although trials are pending.")] = False,
     cluster: Annotated[
         Cluster | None,
@@ -73,6 +77,7 @@ def retrain_best(
       nnscan retrain-best
       nnscan retrain-best mnist --family CNN --epochs 20
       nnscan retrain-best mnist --prefer cheapest
+      nnscan retrain-best mnist --replicates 5      the test accuracy with its spread
       nnscan retrain-best mnist --cluster slurm --wait
     """
     from nnscan.api import LaunchKeywords, as_launched
@@ -81,7 +86,9 @@ def retrain_best(
     from nnscan.retraining import retrain_best as retrain
 
     folder = find_scan(scan, scan_dir)
-    asked = RetrainOptions(families=families, epochs=epochs, prefer=prefer.value, incomplete=incomplete)
+    asked = RetrainOptions(
+        families=families, epochs=epochs, prefer=prefer.value, replicates=replicates, incomplete=incomplete
+    )
     keywords = LaunchKeywords(workers=workers, accept_changed=accept_changed, download=download, wait=wait)
     if cluster is not None:
         keywords = {**keywords, "cluster": cluster.value, "address": address, "profile": profile}
@@ -122,4 +129,6 @@ def _test(one: Retrained) -> str:
         return f"{one.status}: {one.cause}"
     if math.isnan(one.test_accuracy):
         return f"trained in {clock(one.seconds)}; its function tells no test result"
-    return f"test accuracy {one.test_accuracy:.4f}, test loss {one.test_loss:.4f}; trained in {clock(one.seconds)}"
+    accuracy = mean_and_spread(one.test_accuracy, one.test_accuracy_std)
+    times = "" if one.replicates == 1 else f", mean of {one.replicates} replicates"
+    return f"test accuracy {accuracy}, test loss {one.test_loss:.4f}{times}; trained in {clock(one.seconds)}"

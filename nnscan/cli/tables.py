@@ -21,6 +21,7 @@ from nnscan.results.wording import (
     score,
     short_names,
     spread,
+    tested,
     tie_lines,
     value_text,
 )
@@ -210,7 +211,7 @@ def _bar(eighths: int) -> str:
 def _drawn_retrained(rows: Sequence[Retrained], metric: str) -> list[Column]:
     return [
         Column("family", [row.family for row in rows]),
-        Column("test\naccuracy", [score(row.test_accuracy) for row in rows], right=True),
+        Column("test\naccuracy", [tested(row) for row in rows], right=True),
         Column("test\nloss", [score(row.test_loss) for row in rows], right=True),
         Column(metric, [spread(row.validation_mean, row.validation_std) for row in rows]),
         Column("epochs", [str(row.epochs) for row in rows], right=True),

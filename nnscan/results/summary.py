@@ -26,14 +26,14 @@ from nnscan.results.leaderboard import VALIDATION, Family, FamilySummary
 from nnscan.results.schema import Schemas, read_schemas
 from nnscan.results.scores import Planned, State, codes_of, family_scores, floats, join
 from nnscan.results.selection import Floats
-from nnscan.trial import Kind
+from nnscan.trial import Kind, Status
 
 PLAN_COLUMNS = ("key", "configuration", "family", "fold", "replicate")
 """Of plan.parquet, as far as a summary reads it."""
 
 TRIALS_COLUMNS = (
     *("trial", "configuration", "kind", "status", "failure", "error", "attempt", "metric", "score", "best_epoch"),
-    *("parameters", "seconds", "epochs", "test_loss", "test_accuracy"),
+    *("parameters", "seconds", "epochs", "replicate", "test_loss", "test_accuracy"),
 )
 """Of trials/, as far as a summary reads it; hyperparameters come on top."""
 
@@ -67,20 +67,26 @@ class Trouble:
 
 @dataclass(frozen=True, kw_only=True)
 class Retrained:
-    """A winner, trained on the whole training set and tested once."""
+    """A winner, trained on the whole training set and tested once; with replicates the means over these."""
 
     family: str
     configuration: str
     trial: str
+    """Of its first replicate."""
     status: str
     cause: str
     """First line of the error, "" where it completed."""
     epochs: int
+    replicates: int
+    """How often it was retrained."""
     test_loss: float
     test_accuracy: float
     """Fraction; NaN where it was not tested."""
+    test_accuracy_std: float
+    """Over the replicates, of a sample; NaN of one."""
     parameters: int | None
     seconds: float
+    """Of one replicate."""
     validation_mean: float
     """Its score in the scan."""
     validation_std: float
@@ -264,15 +270,26 @@ def _first_line(text: str | None) -> str:
 
 def _retrained(families: Sequence[Family], trials: pa.Table) -> Iterator[Retrained]:
     """The retrainings of configurations of the plan, family by family."""
-    rows = trials.select(TRIALS_COLUMNS).filter(pc.equal(trials["kind"], Kind.RETRAINING.value)).to_pylist()
+    found = _replicates(trials.select(TRIALS_COLUMNS).filter(pc.equal(trials["kind"], Kind.RETRAINING.value)))
     for family in families:
-        for row in rows:
-            index = pc.index(family.scores.keys, row["configuration"]).as_py()
+        for rows in found:
+            index = pc.index(family.scores.keys, rows[0]["configuration"]).as_py()
             if index >= 0:
-                yield _retraining(family, index, row)
+                yield _retraining(family, index, rows)
 
 
-def _retraining(family: Family, index: int, row: Mapping[str, Any]) -> Retrained:
+def _replicates(retrainings: pa.Table) -> list[list[dict[str, Any]]]:
+    """Return the rows of each retraining that completed, first replicate first; each other row for itself."""
+    together: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+    for row in sorted(retrainings.to_pylist(), key=lambda row: row["replicate"]):
+        own = () if row["status"] == Status.COMPLETED.value else (row["trial"],)
+        together.setdefault((row["configuration"], row["epochs"], *own), []).append(row)
+    return list(together.values())
+
+
+def _retraining(family: Family, index: int, rows: Sequence[Mapping[str, Any]]) -> Retrained:
+    row = rows[0]
+    accuracies = np.array([_number(row["test_accuracy"]) for row in rows])
     return Retrained(
         family=family.scores.name,
         configuration=row["configuration"],
@@ -280,10 +297,12 @@ def _retraining(family: Family, index: int, row: Mapping[str, Any]) -> Retrained
         status=row["status"],
         cause=_first_line(row["error"]),
         epochs=row["epochs"],
-        test_loss=_number(row["test_loss"]),
-        test_accuracy=_number(row["test_accuracy"]),
+        replicates=len(rows),
+        test_loss=float(np.mean([_number(row["test_loss"]) for row in rows])),
+        test_accuracy=float(accuracies.mean()),
+        test_accuracy_std=float(accuracies.std(ddof=1)) if len(rows) > 1 else math.nan,
         parameters=row["parameters"],
-        seconds=_number(row["seconds"]),
+        seconds=float(np.mean([_number(row["seconds"]) for row in rows])),
         validation_mean=float(family.means[index]),
         validation_std=float(family.stds[index]),
         winner=bool(len(family.order)) and int(family.order[0]) == index,

@@ -90,6 +90,13 @@ def retrained_note(one: Retrained) -> str:
     return "" if one.winner else "no longer the winner"
 
 
+def tested(one: Retrained) -> str:
+    """Return the test accuracy of a retrained winner, with its spread and number where it was retrained often."""
+    if one.replicates == 1:
+        return score(one.test_accuracy)
+    return f"{spread(one.test_accuracy, one.test_accuracy_std)} ({one.replicates})"
+
+
 def short_names(paths: Sequence[str]) -> dict[str, str]:
     """Return the shortest endings of dotted paths that tell them apart; a `name` goes by the table it stands in."""
     found = {path: _ending(path, 1) for path in paths}

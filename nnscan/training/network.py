@@ -177,7 +177,7 @@ class NetworkTraining:
     def _test_and_save(self) -> Metrics:
         evaluation, found = loop.test(self.state, self.data)
         metrics = evaluation.metrics("test")
-        if self.place.group.rank == 0:
+        if self.place.group.rank == 0 and self.trial.replicate == 0:  # further ones tell the spread, and leave a row
             self._save_models(metrics, found)
         return {**metrics, "metrics": self._row_of(self.state.epoch)}
 
