@@ -67,6 +67,8 @@ class Launch:
     """Minutes between checkpoints within an epoch; 0 for none."""
     checkpoint_epochs: int = 0
     """Epochs between checkpoints; 0 for none."""
+    deterministic: bool = False
+    """Whether torch takes only operations that give the same bits every time."""
     trains_networks: bool = True
     """False where users' functions train all trials: they may not need torch."""
     cluster: str = "local"

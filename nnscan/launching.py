@@ -308,6 +308,7 @@ def new_launch(order: Order) -> Launch:
         gpus_per_trial=resources.gpus_per_trial,
         checkpoint_minutes=resources.checkpoint_minutes,
         checkpoint_epochs=resources.checkpoint_epochs,
+        deterministic=resources.deterministic,
         cluster=options.cluster,
         address=options.address,
         profile=options.profile,

@@ -84,7 +84,8 @@ def test_points_that_left_the_grid_stay_in_the_store_and_out_of_the_counts(tmp_p
 def test_resources_are_no_part_of_identity(tmp_path: Path) -> None:
     scan = read(DIGITS)
     assert run(scan, tmp_path).launched == 6
-    resources = "[resources]\ncpus_per_trial = 2\ncheckpoint_minutes = 0.5\ncheckpoint_epochs = 3\n"
+    options = ("cpus_per_trial = 2", "checkpoint_minutes = 0.5", "checkpoint_epochs = 3", "deterministic = true")
+    resources = "\n".join(["[resources]", *options, ""])
     other = read(DIGITS.replace("[[grid]]", f"{resources}[[grid]]", 1).replace('"digits"', '"digits"', 1))
     assert other.resources.checkpoint_epochs == 3
     assert expand(other).keys().equals(expand(scan).keys())

@@ -467,6 +467,9 @@ class Resources(Options):
     checkpoint_epochs: CountOrZero = 0
     """Epochs between checkpoints; 0: none by epochs."""
 
+    deterministic: bool = False
+    """Take only operations that give the same bits every time; on a GPU slower, on the CPU all of them do."""
+
     @property
     def processes(self) -> int:
         """Processes of one trial."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -59,6 +60,7 @@ class NetworkTraining:
     def open(cls, trial: Trial, place: Place) -> NetworkTraining:
         """Return the training of `trial` as its newest checkpoint left it, or before its first step."""
         torch.set_num_threads(place.launch.threads)
+        _choose_operations(place.launch.deterministic)
         data = _trial_data(trial, place)
         _check_alike(data, place)
         found = checkpoint.load_newest(
@@ -226,6 +228,20 @@ class Timer:
     def restart(self) -> None:
         """Begin anew."""
         self.started = time.monotonic()
+
+
+def _choose_operations(deterministic: bool) -> None:
+    """Let torch take only operations that give the same bits every time, or any.
+
+    Of operations that have no such kernel torch raises a RuntimeError that names them.
+    """
+    if deterministic == torch.are_deterministic_algorithms_enabled():
+        return  # the call below loads torch's compiler, which takes seconds
+    if deterministic:
+        # cuBLAS reads it once, at its first call: https://docs.nvidia.com/cuda/cublas/#results-reproducibility
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.deterministic = deterministic
 
 
 def _check_alike(data: TrialData, place: Place) -> None:

@@ -106,6 +106,18 @@ def test_a_trial_is_its_epochs_one_after_another(home: Home, tmp_path: Path, cha
     assert not home.folder.kept.exists()
 
 
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_operations_are_deterministic_where_that_was_asked(home: Home, deterministic: bool) -> None:
+    torch.use_deterministic_algorithms(not deterministic)
+    try:
+        home.open(trial(), deterministic=deterministic)
+        assert torch.are_deterministic_algorithms_enabled() is deterministic
+        assert torch.backends.cudnn.deterministic is deterministic
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.deterministic = False
+
+
 class Killed(BaseException):
     """As if the process died here."""
 
