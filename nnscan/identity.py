@@ -29,6 +29,7 @@ class Purpose(StrEnum):
     DROPOUT = "dropout"
     FOLDS = "folds"
     TEST = "test"
+    EXAMPLES = "examples"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 model.safetensors      parameters and buffers, by name
 model.json             how to rebuild it, what its inputs and classes are, its configuration, provenance and results
 predictions.parquet    the test set: index, label, prediction, probabilities (where it was tested)
+examples.parquet       some of it as pictures, with what the network made of them (where its examples are pictures)
 """
 
 from __future__ import annotations
@@ -98,7 +99,13 @@ class LoadedModel:
             )
 
 
-def save_model(folder: Path, network: nn.Module, card: ModelCard, predictions: pa.Table | None = None) -> None:
+def save_model(
+    folder: Path,
+    network: nn.Module,
+    card: ModelCard,
+    predictions: pa.Table | None = None,
+    examples: pa.Table | None = None,
+) -> None:
     """Write `network` as the folder `folder`, which appears whole or not at all; one that is there is replaced.
 
     Parameters
@@ -111,6 +118,8 @@ def save_model(folder: Path, network: nn.Module, card: ModelCard, predictions: p
         What to say of it.
     predictions : pyarrow.Table, optional
         What `predictions_table` gives, of a network that was tested.
+    examples : pyarrow.Table, optional
+        What `nnscan.models.examples.examples_table` gives, likewise.
 
     Raises
     ------
@@ -119,8 +128,8 @@ def save_model(folder: Path, network: nn.Module, card: ModelCard, predictions: p
     """
     weights = safetensors.torch.save(_separate_tensors(network))
     files = {"model.safetensors": weights, "model.json": json.dumps(_as_json(card, weights), indent=2).encode()}
-    if predictions is not None:
-        files["predictions.parquet"] = _as_parquet(predictions)
+    tables = {"predictions.parquet": predictions, "examples.parquet": examples}
+    files |= {name: _as_parquet(table) for name, table in tables.items() if table is not None}
     with told(folder), _put_in_place(folder) as new:
         for name, content in files.items():
             write_atomically(new / name, content)

@@ -29,6 +29,10 @@ class FittedInput(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (N, classes) of images (N, 1 or 3, H, W)."""
+        return self.network(self.fitted_input(images))  # type: ignore[no-any-return]
+
+    def fitted_input(self, images: Tensor) -> Tensor:
+        """Return what the network behind gets of images (N, 1 or 3, H, W): (N, 3, height, width)."""
         if self.grey:
             # Repeated, not a first convolution of one channel: so pretrained weights apply as they are.
             images = images.expand(-1, 3, -1, -1)
@@ -36,7 +40,7 @@ class FittedInput(nn.Module):
             images = nn.functional.interpolate(
                 images, size=(self.input_size, self.input_size), mode="bilinear", antialias=True
             )
-        return self.network(images)  # type: ignore[no-any-return]
+        return images
 
 
 def torchvision_model(

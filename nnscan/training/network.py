@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch._dynamo  # torch does at the first optimiser: 2 s that belong to no trial
@@ -20,13 +20,17 @@ from nnscan.allocation import AllocationEndedError, Reason
 from nnscan.data.batches import resident
 from nnscan.data.dataset import Dataset, load
 from nnscan.errors import DataError, StoreError
-from nnscan.identity import NUMERICS, canonical_json
+from nnscan.identity import NUMERICS, Purpose, canonical_json, seed32
+from nnscan.models.examples import Examined, calibration_error, examples_table
 from nnscan.models.folder import ModelCard, predictions_table, save_model
 from nnscan.training import checkpoint, early_stopping, kept, loop
 from nnscan.training.place import Place
 from nnscan.training.state import TrainingState, begin
 from nnscan.training.trial_data import TrialData, shared_by
 from nnscan.trial import Kind, Trial
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Metrics = dict[str, Any]
 
@@ -185,10 +189,16 @@ class NetworkTraining:
 
     def _save_models(self, metrics: Metrics, found: Tensor) -> None:
         dataset = self.data.dataset
+        tested = Examined(dataset.test_images, dataset.test_labels, found)
         predictions = predictions_table(found, dataset.test_labels, dataset.classes)
-        card = self._card(self.state.epoch, metrics)
+        card = self._card(self.state.epoch, {**metrics, "test_calibration_error": calibration_error(tested)})
+        examples = self._examples(tested) if tested.shows else None
         for family in self.trial.families:
-            save_model(self.place.folder.models / family, self.state.model, card, predictions)
+            save_model(self.place.folder.models / family, self.state.model, card, predictions, examples)
+
+    def _examples(self, tested: Examined) -> pa.Table:
+        seed = seed32(self.trial.settings["training"]["seed"], Purpose.EXAMPLES, replicate=self.trial.replicate)
+        return examples_table(tested, self.state.model, self.data.normalization, self.data.dataset.classes, seed)
 
     def _card(self, epoch: int, test: Metrics | None = None) -> ModelCard:
         """Return what there is to say of the weights after `epoch`, and of their test."""

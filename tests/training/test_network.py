@@ -6,6 +6,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from trials import AUGMENTATION, CNN, NO_AUGMENTATION, ONE_CYCLE, SGD, untimed
@@ -16,6 +18,7 @@ from nnscan.data.dataset import load
 from nnscan.errors import StoreError
 from nnscan.launch_folder import Launch
 from nnscan.models.folder import load_model
+from nnscan.results.calibration import expected_calibration_error
 from nnscan.results.folder import ScanFolder
 from nnscan.training import checkpoint, loop, network
 from nnscan.training.network import NetworkTraining, Timer
@@ -438,3 +441,23 @@ def test_a_resumed_attempt_tells_the_steps_of_all_its_epochs(
 def told(training: NetworkTraining) -> list[dict[str, list[float]]]:
     """Train to the end and return the steps of each epoch, as an attempt asks for them."""
     return [training.steps(training.first_epoch + index) for index, _ in enumerate(training.epochs())]
+
+
+def test_a_retraining_leaves_examples_of_its_test_and_how_well_it_is_calibrated(home: Home) -> None:
+    one = replace(trial(), kind=Kind.RETRAINING, fold=0)
+    training = home.open(one)
+    list(training.epochs())
+    training.finish()
+    folder = home.folder.models / "T"
+    predictions = pq.read_table(folder / "predictions.parquet").to_pylist()
+    rows = pq.read_table(folder / "examples.parquet").to_pylist()
+    assert {role for row in rows for role in row["roles"]} == {"worst", "gallery", "class"}
+    for row in rows:
+        other = predictions[row["index"]]
+        assert (row["label"], row["prediction"]) == (other["label"], other["prediction"])
+        assert row["probability"] == pytest.approx(max(other["probabilities"]))
+    right = np.array([row["label"] == row["prediction"] for row in predictions])
+    confidences = np.array([max(row["probabilities"]) for row in predictions])
+    results = load_model(folder).card.results
+    assert results["test_calibration_error"] == pytest.approx(expected_calibration_error(confidences, right))
+    assert results["test_accuracy"] == pytest.approx(right.mean())
