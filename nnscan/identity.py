@@ -46,6 +46,7 @@ class Later:
 
 LATER = (
     Later(("training", "accumulation"), 1, beside="batch_size"),
+    Later(("training", "warm_start"), "none", beside="batch_size"),
     Later(("model", "output_activation"), "none", beside="activation"),
     Later(("training", "keep_every"), 0, beside="batch_size"),
     Later(("training", "steps"), [], beside="batch_size"),
@@ -63,8 +64,8 @@ def completed(settings: Settings) -> Settings:
 
     Examples
     --------
-    >>> completed({"training": {"batch_size": 8}})
-    {'training': {'accumulation': 1, 'batch_size': 8}}
+    >>> completed({"training": {"batch_size": 8}})["training"]["accumulation"]
+    1
     >>> completed({"training": {"function": "a:b"}})
     {'training': {'function': 'a:b'}}
     """

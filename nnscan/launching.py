@@ -18,11 +18,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nnscan import fingerprints, launch_folder, snapshot, submitting
+from nnscan import fingerprints, launch_folder, pretrained, snapshot, submitting
 from nnscan.bundles import Bundles
 from nnscan.cost import seconds_of_work
 from nnscan.elsewhere import Elsewhere, elsewhere, remove_leftovers
-from nnscan.errors import LauncherError, NnscanError, StoreError
+from nnscan.errors import DataError, LauncherError, NnscanError, StoreError
 from nnscan.failure import TRIES
 from nnscan.grid import trains_networks
 from nnscan.launch_folder import Launch
@@ -229,7 +229,8 @@ def _prepare_and_run(order: Order, launch: Launch, work: Work) -> None:
     with launcher_for(order.folder, launch, options.workers) as launcher:
         # Workers start while the data are looked at; they wait for the launch to be written.
         submission = launcher.submit(Bundles(launch.name, len(work.keys), workers))
-        launch = replace(launch, accepted=_check_fingerprints(order, work.plan))
+        _gather_weights(order)
+        launch = replace(launch, accepted=_check_inputs(order, work.plan))
         launch_folder.write(order.folder, launch, work.trials, code_changes())
         with shown(work.follower, order.show):
             run(submission, order.folder)
@@ -240,15 +241,29 @@ def _submit(order: Order, launch: Launch, work: Work) -> Submitted:
     count, seconds = len(work.keys), seconds_of_work(work.plan, order.folder, work.keys)
     launcher = submitting.launcher(order.folder, launch, order.options)
     launcher, note = submitting.checked(replace(launcher, further_jobs=order.further_jobs), count, seconds)
+    missing = _gather_weights(order)
     launch = write_for_jobs(order, launch, work)
     bundles = [bundle for array in launcher.plan(count, seconds) for bundle in array.bundles]
     launch_folder.deal(order.folder, launch.name, bundles)
-    return replace(submitting.submit(replace(launcher, launch=launch), count, seconds), note=note)
+    return replace(
+        submitting.submit(replace(launcher, launch=launch), count, seconds), note=" ".join([note, *missing]).strip()
+    )
+
+
+def _gather_weights(order: Order) -> list[str]:
+    """Put weights where all workers look; return which are nowhere here, as nodes of Slurm may have them all the same.
+
+    Elsewhere these are a DataError.
+    """
+    missing = pretrained.gather(order.scan, order.folder.weights)
+    if missing and order.options.cluster != "slurm":
+        raise DataError("\n".join(missing))
+    return missing
 
 
 def write_for_jobs(order: Order, launch: Launch, work: Work) -> Launch:
     """Write the folder of a launch that jobs of Slurm take their trials and their code from, and return the launch."""
-    accepted = _check_fingerprints(order, work.plan)
+    accepted = _check_inputs(order, work.plan)
     path = order.import_path or snapshot.take(order.code, order.folder.launches / launch.name / "code")
     launch = replace(launch, accepted=accepted, code=str(path[0]), import_path=tuple(map(str, path)))
     launch_folder.write(order.folder, launch, work.trials, code_changes())
@@ -317,8 +332,8 @@ def new_launch(order: Order) -> Launch:
     )
 
 
-def _check_fingerprints(order: Order, plan: Plan) -> tuple[str, ...]:
-    """Return the older fingerprints that were accepted beside those of now; refuse what was not.
+def _check_inputs(order: Order, plan: Plan) -> tuple[str, ...]:
+    """Return the older fingerprints that were accepted beside those of now; refuse what was not, and unfit weights.
 
     Results of points that are no longer in the grid are not looked at.
     """
@@ -334,6 +349,7 @@ def _check_fingerprints(order: Order, plan: Plan) -> tuple[str, ...]:
         lambda images, total: order.show(Decoding(images, total)),
     )
     refuse_changed(trials, present, accepted)
+    pretrained.check(order.scan, order.folder.cache, order.folder.weights)
     return tuple(sorted(accepted))
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nnscan import named_files, toml
+from nnscan import named_files, toml, weight_files
 from nnscan.dotted import make_importable
 from nnscan.errors import Problem, ScanError
 from nnscan.grid import Branch, Grid
@@ -69,6 +69,9 @@ class Scan:
 
     data_root: Path | None
     """Where the data lie; None: where the working folder is."""
+
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    """The files of weights that the scan file names by paths, by their SHA-256."""
 
     @property
     def folds(self) -> int:
@@ -164,10 +167,11 @@ def read(
     if not document.grids:
         document.grids.append(GridTable("grid[0]", name, []))
     problems += apply_axes(document, axes)
+    weights = weight_files.resolve(document, problems)
     scan = _checked(document, name, source, _root(document.base, data_root, problems), problems)
     if problems:
         raise ScanError(source, list(dict.fromkeys(problems)))
-    return scan
+    return replace(scan, weights=weights)
 
 
 def _checked(document: Document, name: str, source: str, root: Path | None, problems: list[Problem]) -> Scan:

@@ -129,8 +129,9 @@ def test_seed32_of_a_rank_above_0_is_its_own() -> None:
 
 def test_settings_hold_an_option_that_came_later_only_where_it_changes_something() -> None:
     settings = {"training": {"batch_size": 8, "epochs": 2}, "model": {"width": 1}}
-    later = {"accumulation": 1, "keep_every": 0, "steps": []}
-    assert completed(settings) == {"training": {**later, "batch_size": 8, "epochs": 2}, "model": {"width": 1}}
+    more = {later.path[1]: later.value for later in LATER if later.beside == "batch_size"}
+    assert completed(settings) == {"training": {**more, "batch_size": 8, "epochs": 2}, "model": {"width": 1}}
+    assert more["accumulation"] == 1
     for later in LATER:
         assert left_out(later.path, later.value)
         assert not left_out(later.path, [later.value])
@@ -138,8 +139,8 @@ def test_settings_hold_an_option_that_came_later_only_where_it_changes_something
 
 
 def test_completed_settings_keep_what_they_hold() -> None:
-    table = {"batch_size": 8, "accumulation": 4, "keep_every": 3, "steps": ["loss"]}
-    assert completed({"training": table}) == {"training": table}
+    table = {"batch_size": 8, "accumulation": 4}
+    assert completed({"training": table})["training"].items() >= table.items()
     assert completed({"training": {"function": "a:b"}}) == {"training": {"function": "a:b"}}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,7 +36,9 @@ ZOO: Mapping[str, Callable[..., nn.Module]] = {
 """nnscan's own networks: functions of the input's shape, the number of classes, and the model's options."""
 
 
-def build(settings: ModelSettings, input_shape: tuple[int, ...], classes: int, *, seed: int = 0) -> nn.Module:
+def build(
+    settings: ModelSettings, input_shape: tuple[int, ...], classes: int, *, seed: int = 0, weights: Path | None = None
+) -> nn.Module:
     """Return the network of `settings` on the CPU, initialised from `seed` alone.
 
     It takes float32 inputs of shape (N, *input_shape) and gives logits of shape (N, classes). torch's default
@@ -52,6 +55,8 @@ def build(settings: ModelSettings, input_shape: tuple[int, ...], classes: int, *
         How many.
     seed : int
         In [0, 2^32).
+    weights : Path, optional
+        Folder of files of weights, named by their SHA-256, that is looked into before torch's.
 
     Raises
     ------
@@ -61,12 +66,14 @@ def build(settings: ModelSettings, input_shape: tuple[int, ...], classes: int, *
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = _network(dict(settings), input_shape, classes, seed)
+        model = _network(dict(settings), input_shape, classes, seed, weights)
         _check(model, settings["name"], input_shape, classes)
     return model
 
 
-def _network(settings: dict[str, Any], input_shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
+def _network(
+    settings: dict[str, Any], input_shape: tuple[int, ...], classes: int, seed: int, weights: Path | None
+) -> nn.Module:
     name = settings.pop("name")
     if name in ZOO:
         return ZOO[name](input_shape, classes, **settings)
@@ -74,7 +81,7 @@ def _network(settings: dict[str, Any], input_shape: tuple[int, ...], classes: in
         # torchvision takes most of a second to import, and most scans need it not.
         from nnscan.models.torchvision_models import torchvision_model
 
-        return torchvision_model(name.removeprefix("torchvision:"), input_shape, classes, **settings)
+        return torchvision_model(name.removeprefix("torchvision:"), input_shape, classes, weights, **settings)
     offers = {"input_shape": input_shape, "classes": classes, "seed": seed}
     return _of_function(name, settings.get("arguments", {}), offers)
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 from pathlib import Path
 from typing import Any
 
-import torch
 import torchvision.models
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from nnscan.errors import DataError
+from nnscan.models.weights import Weights, load_all_but_head, of_digest, parse, torch_folder
 
 _AUXILIARY_HEADS = {"googlenet", "inception_v3"}
 """Networks that train with extra outputs unless told otherwise; nnscan trains the main one alone."""
@@ -44,18 +42,27 @@ class FittedInput(nn.Module):
 
 
 def torchvision_model(
-    name: str, input_shape: tuple[int, ...], classes: int, *, weights: str, input_size: int
+    name: str,
+    input_shape: tuple[int, ...],
+    classes: int,
+    folder: Path | None = None,
+    *,
+    weights: str,
+    input_size: int,
 ) -> FittedInput:
     """Return torchvision's network `name` with a head for `classes`, behind `FittedInput`.
 
-    `weights` is "none", a name such as "IMAGENET1K_V1", or "sha256:..." of a file in torch's folder of weights
-    (`torch.hub.get_dir()`, below it `checkpoints`). All of them are taken but the head, which starts anew
-    (it is kept where the weights happen to be for as many classes). Everything trains; nothing is frozen.
+    `weights` is "none", a name such as "IMAGENET1K_V1", or "sha256:..." of a file, which is looked for in `folder` and
+    in torch's folder of weights (`torch.hub.get_dir()`, below it `checkpoints`). All of them are taken but the head,
+    which starts anew (it is kept where the weights happen to be for as many classes). Everything trains; nothing is
+    frozen.
 
     Raises
     ------
     DataError
-        Where the weights are unknown, cannot be had, or fit another network.
+        Where the weights are unknown, cannot be had, or do not read.
+    ScanError
+        Where they fit another network.
     ValueError
         Where there is no such network, or the data are not images of one or three channels.
     """
@@ -66,7 +73,7 @@ def torchvision_model(
         )
     network = _network(name, classes)
     if weights != "none":
-        _load_all_but_head(network, _weights(name, weights), f"weights {weights!r} for 'torchvision:{name}'")
+        load_all_but_head(network, _weights(name, weights, folder), f"weights {weights!r} for 'torchvision:{name}'")
     return FittedInput(network, grey=input_shape[0] == 1, input_size=input_size)
 
 
@@ -75,67 +82,46 @@ def _network(name: str, classes: int) -> nn.Module:
     return torchvision.models.get_model(name, weights=None, num_classes=classes, **options)  # type: ignore[no-any-return]
 
 
-def _load_all_but_head(network: nn.Module, weights: dict[str, Tensor], what: str) -> None:
-    """Copy `weights` into `network` where names and shapes agree; only the last layer may be left out."""
-    own = network.state_dict()
-    fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
-    head = _head(network)
-    missing = [name for name in own if name not in fitting and name.rpartition(".")[0] != head]
-    if missing:
-        raise DataError(f"The {what} lack {missing[0]!r} (and {len(missing) - 1} more): they are of another network.")
-    network.load_state_dict(fitting, strict=False)
-
-
-def _head(network: nn.Module) -> str:
-    """Return the path of the layer that gives the logits: in all of torchvision's classifiers the last of these."""
-    layers: list[str] = [path for path, one in network.named_modules() if isinstance(one, nn.Linear | nn.Conv2d)]
-    return layers[-1]
-
-
-def _weights(name: str, weights: str) -> dict[str, Tensor]:
+def _weights(name: str, weights: str, folder: Path | None) -> Weights:
     if weights.startswith("sha256:"):
-        return _read_weights(_file_of_digest(weights.removeprefix("sha256:")))
+        return of_digest(weights.removeprefix("sha256:"), folder)
+    path = named_file(name, weights, folder)
+    return parse(path.read_bytes(), path)
+
+
+def named_file(name: str, weights: str, folder: Path | None = None) -> Path:
+    """Return the file of torchvision's `weights` for its network `name`: in `folder`, in torch's, else downloaded.
+
+    Raises
+    ------
+    DataError
+        Where torchvision has no such weights, or they are nowhere here and cannot be downloaded.
+    """
+    file = file_name(name, weights)
+    places = [place / file for place in (folder, torch_folder()) if place is not None]
+    return next((path for path in places if path.is_file()), None) or _downloaded(_known(name, weights), places[-1])
+
+
+def file_name(name: str, weights: str) -> str:
+    """Return what torchvision calls the file of `weights` for its network `name`; DataError where it has none such."""
+    return str(_known(name, weights).url.rpartition("/")[2])
+
+
+def _known(name: str, weights: str) -> Any:
     known = torchvision.models.get_model_weights(name)
     if weights not in known.__members__:
         names = ", ".join(key for key in known.__members__ if key != "DEFAULT")
         raise DataError(f"'torchvision:{name}' has no weights {weights!r}. It has: {names}; or 'none'.")
-    return _named_weights(known[weights])
+    return known[weights]
 
 
-def _named_weights(weights: Any) -> dict[str, Tensor]:
+def _downloaded(weights: Any, file: Path) -> Path:
     try:
-        return weights.get_state_dict(progress=False, check_hash=True)  # type: ignore[no-any-return]
+        weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, http.client.HTTPException, RuntimeError) as error:  # RuntimeError: a hash that does not match
-        file = _folder_of_weights() / weights.url.rpartition("/")[2]
         raise DataError(
             f"The weights {weights} are not at {file} and could not be downloaded from {weights.url}: {error}."
-            f" Download them where there is a network and copy them to {file}."
+            f" Download them where there is a network and copy them to {file}; or name a file of weights by its path:"
+            f' model.weights = "{file.name}".'
         ) from error
-
-
-def _file_of_digest(digest: str) -> Path:
-    """Return the file in torch's folder of weights with this SHA-256."""
-    folder = _folder_of_weights()
-    files = [path for path in folder.glob("*") if path.is_file()] if folder.is_dir() else []
-    # torchvision's names hold the first 8 digits, so the right file is as a rule the first that is read.
-    for path in sorted(files, key=lambda path: digest[:8] not in path.name):
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() == digest.lower():
-                return path
-    raise DataError(
-        f"None of the {len(files)} files in {folder} has the SHA-256 {digest}. Copy the file of weights there,"
-        " on every machine that trains."
-    )
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    weights = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise DataError(f"{path} holds no dict of tensors, as torch.save(model.state_dict(), ...) writes.")
-    return weights
-
-
-def _folder_of_weights() -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints"
+    return file

@@ -69,6 +69,12 @@ def _weights(weights: str, name: str) -> str:
     return "" if weights in known else f"found {show(weights)}; accepted with {show(name)}: {accepted}."
 
 
+def _warm_start(warm_start: str, weights: str) -> str:
+    if "none" in (warm_start, weights):
+        return ""
+    return "replaces all weights, those of model.weights too: leave one of the two out."
+
+
 def _nearest(model: str, known: list[str]) -> str:
     found = [show(f"torchvision:{name}") for name in get_close_matches(model, known, n=3)]
     return f" Did you mean {' or '.join(found)}?" if found else ""
@@ -81,6 +87,7 @@ RULES = (
     Rule((("data", "normalization"), ("data", "color")), _in_color),
     Rule((("model", "name"),), _torchvision),
     Rule((("model", "weights"), ("model", "name")), _weights),
+    Rule((("training", "warm_start"), ("model", "weights")), _warm_start),
 )
 
 

@@ -60,10 +60,22 @@ Weights = Annotated[
     str,
     Field(
         pattern=r"^(none|sha256:[0-9a-f]{64}|[A-Z][A-Z0-9_]*)$",
-        description='"none", a name such as "IMAGENET1K_V1", or "sha256:" and 64 hex digits',
+        description=(
+            '"none", a name such as "IMAGENET1K_V1", the path of a file of weights or of a model folder, or "sha256:"'
+            " and 64 hex digits"
+        ),
     ),
     AfterValidator(_named_weights),
 ]
+WarmStart = Annotated[
+    str,
+    Field(
+        pattern=r"^(none|sha256:[0-9a-f]{64})$",
+        description='"none", the path of a file of weights or of a model folder, or "sha256:" and 64 hex digits',
+    ),
+]
+"""Paths become "sha256:..." before a value is checked (`nnscan.weight_files`)."""
+
 Arguments = dict[str, Any]
 """Keyword arguments of a user's function: JSON values that keep their TOML type."""
 
@@ -244,7 +256,7 @@ class TorchvisionModel(Options):
     """One of `torchvision.models.list_models(module=torchvision.models)`."""
 
     weights: Weights = "none"
-    """Where training starts; with "sha256:" and 64 digits, from that file in torch's folder of weights."""
+    """Where training starts, but for the head; a path becomes the SHA-256 of what is there."""
 
     input_size: CountOrZero = 0
     """Pixels to which images are resized in front of the network; 0: as they come."""
@@ -393,6 +405,9 @@ class Training(Options):
 
     steps: Annotated[list[Literal["loss", "accuracy", "gradient_norms"]], AfterValidator(_each_once)] = []
     """What is recorded of every step, in the table steps/."""
+
+    warm_start: WarmStart = "none"
+    """Weights that training starts from, the head's too where the classes are as many; a path becomes the SHA-256."""
 
     early_stopping: EarlyStopping = EarlyStopping()
 

@@ -104,6 +104,11 @@ class ScanFolder:
         """Decoded data, shared by all scans that lie side by side."""
         return self.path.parent / ".cache"
 
+    @property
+    def weights(self) -> Path:
+        """Files of weights that trainings start from, named by their SHA-256; shared likewise."""
+        return self.path.parent / ".weights"
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` so that a reader finds the old file or the new one, never a part."""

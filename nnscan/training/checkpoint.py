@@ -128,13 +128,15 @@ def _newest(folder: Path, key: str, fingerprint: str) -> Found:
     return Found(None, tuple(passed_over))
 
 
-def restore(checkpoint: Checkpoint, trial: Trial, data: TrialData, group: Group = ALONE) -> TrainingState:
+def restore(
+    checkpoint: Checkpoint, trial: Trial, data: TrialData, group: Group = ALONE, *, weights: Path | None = None
+) -> TrainingState:
     """Return the state that was saved: training goes on from it as if it had never stopped.
 
     With another number of ranks than saved it, what they draw from then on is fresh, and all else as it was.
     """
     content = checkpoint.content
-    state = begin(trial, data, group)
+    state = begin(trial, data, group, weights=weights)
     state.model.load_state_dict(content["model"])
     for name, value in _unsaved_buffers(state.model).items():
         value.copy_(content["buffers"][name])

@@ -72,10 +72,14 @@ class NetworkTraining:
         )
         for reason in found.passed_over:
             print(f"passed over a checkpoint: {reason}", flush=True)  # into the worker's log
+        weights = place.folder.weights
         if found.checkpoint is None:
-            training = cls(trial, place, data, begin(trial, data, place.group), [])
+            state = begin(trial, data, place.group, weights=weights)
+            training = cls(trial, place, data, state, [])
+            if state.anew:
+                print(f"the warm start has no weights of these, which start anew: {', '.join(state.anew)}", flush=True)
         else:
-            state = checkpoint.restore(found.checkpoint, trial, data, place.group)
+            state = checkpoint.restore(found.checkpoint, trial, data, place.group, weights=weights)
             training = cls(trial, place, data, state, found.checkpoint.rows)
         training._remove_later_epochs()
         return training

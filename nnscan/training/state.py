@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch.optim import Optimizer
 from nnscan.data.batches import Buffers
 from nnscan.identity import Purpose, seed32
 from nnscan.models.build import build
+from nnscan.models.weights import start_from
 from nnscan.training import evaluate, step_values
 from nnscan.training.batch_norm import Presence, synchronize
 from nnscan.training.group import ALONE, Group
@@ -143,24 +145,33 @@ class TrainingState:
     best: Weights | None = None
     """Weights of the best epoch so far, where `training.keep` asks for them."""
 
+    anew: tuple[str, ...] = ()
+    """Names of the weights that a warm start did not have: of a head for other classes."""
+
     @property
     def steps(self) -> int:
         """Steps done in all."""
         return self.epoch * self.steps_per_epoch + self.step
 
 
-def begin(trial: Trial, data: TrialData, group: Group = ALONE) -> TrainingState:
+def begin(trial: Trial, data: TrialData, group: Group = ALONE, *, weights: Path | None = None) -> TrainingState:
     """Return the state before the first step: the network initialised, on the device of `data`, alike on every rank.
+
+    Files of weights are looked for in `weights`, and in torch's folder.
 
     Raises
     ------
+    DataError
+        Where the weights that it starts from are nowhere here, or do not read.
     ValueError, or whatever a user's model throws
         Where the model cannot be built or does not fit the data.
     """
     settings = trial.settings
     batch_size = settings["training"]["batch_size"]
     part_size = max(1, batch_size // settings["training"].get("accumulation", 1))
-    model = build(settings["model"], data.input_shape, data.classes, seed=_seed(trial, Purpose.INITIALISATION))
+    seed = _seed(trial, Purpose.INITIALISATION)
+    model = build(settings["model"], data.input_shape, data.classes, seed=seed, weights=weights)
+    anew = start_from(settings["training"].get("warm_start", "none"), model, weights)
     model.to(data.device)
     presence = Presence(group)
     if group.size > 1:
@@ -187,6 +198,7 @@ def begin(trial: Trial, data: TrialData, group: Group = ALONE) -> TrainingState:
         sums=EpochSums.zero(data.device),
         step_values=step_values.asked(settings["training"], model, steps, data.device),
         augmentation=torch.Generator(),
+        anew=anew,
     )
 
 

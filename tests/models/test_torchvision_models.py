@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import nn
 
-from nnscan.errors import DataError
+from nnscan.errors import DataError, ScanError
 from nnscan.models.build import build
 from nnscan.models.torchvision_models import torchvision_model
 
@@ -80,7 +80,7 @@ def test_weights_of_a_file_are_all_taken_but_the_head(suffix: str, weights_folde
 def test_weights_of_another_network_are_refused(weights_folder: Path) -> None:
     torch.save(torchvision.models.resnet34().state_dict(), weights_folder / "resnet34.pth")
     digest = hashlib.sha256((weights_folder / "resnet34.pth").read_bytes()).hexdigest()
-    with pytest.raises(DataError, match="of another network"):
+    with pytest.raises(ScanError, match=r"model\.weights: .*of another network"):
         torchvision_model("squeezenet1_1", (3, 32, 32), 4, weights=f"sha256:{digest}", input_size=0)
 
 
@@ -111,6 +111,26 @@ def test_named_weights_are_read_from_torchs_folder(weights_folder: Path, monkeyp
     torch.save(trained.state_dict(), weights_folder / "resnet18-f37072fd.pth")
     model = torchvision_model("resnet18", (3, 32, 32), 4, weights="IMAGENET1K_V1", input_size=0)
     torch.testing.assert_close(model.network.conv1.weight, trained.conv1.weight)
+
+
+def test_weights_from_before_batch_normalisation_counted_are_taken(tmp_path: Path) -> None:
+    # As torchvision's own resnet18-f37072fd.pth is: names without num_batches_tracked.
+    trained = torchvision.models.resnet18().state_dict()
+    content = save({name: value for name, value in trained.items() if not name.endswith("num_batches_tracked")})
+    digest = hashlib.sha256(content).hexdigest()
+    (tmp_path / digest).write_bytes(content)
+    model = torchvision_model("resnet18", (3, 32, 32), 4, tmp_path, weights=f"sha256:{digest}", input_size=0)
+    torch.testing.assert_close(model.network.bn1.weight, trained["bn1.weight"])
+
+
+def test_weights_of_a_model_folder_are_taken_too(tmp_path: Path) -> None:
+    trained = build(settings("resnet18"), (3, 32, 32), 10, seed=5)  # names begin with "network."
+    content = save(trained.state_dict())
+    digest = hashlib.sha256(content).hexdigest()
+    (tmp_path / digest).write_bytes(content)
+    model = build(settings("resnet18", weights=f"sha256:{digest}"), (3, 32, 32), 4, seed=6, weights=tmp_path)
+    assert torch.equal(model.network.layer4[1].conv2.weight, trained.network.layer4[1].conv2.weight)
+    assert model.network.fc.weight.shape == (4, 512)
 
 
 @pytest.mark.parametrize("shape", [(2, 32, 32), (64,)])

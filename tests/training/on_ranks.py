@@ -253,11 +253,13 @@ class Recorder:
         return False
 
 
-def train(group: Group, changes: dict[str, Any], of: dict[str, Any] | None = None) -> dict[str, Any]:
+def train(
+    group: Group, changes: dict[str, Any], of: dict[str, Any] | None = None, weights: str = "nowhere"
+) -> dict[str, Any]:
     """Train a trial to its end, and test it."""
     one = trials.trial(**changes)
     data = trials.data_of(one, trials.dataset(**(of or {})))
-    state = begin(one, data, group)
+    state = begin(one, data, group, weights=Path(weights))
     recorder = Recorder(state)
     rows = [loop.first_row(state, data)]
     while state.epoch < one.epochs and not stop(rows, one):

@@ -1,5 +1,6 @@
 """A trial on several real processes: the same as on one, and as a plain loop has it."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import on_ranks
 import pandas
 import pytest
+import safetensors.torch
 import torch
 from on_ranks import cnn64, mlp64, named, unusual64
 from ranks import Ranks
@@ -17,6 +19,7 @@ from nnscan.data import augmentation
 from nnscan.data.batches import epoch_order
 from nnscan.data.dataset import load
 from nnscan.identity import Purpose, seed32
+from nnscan.models.build import build
 from nnscan.models.folder import load_model
 from nnscan.training.group import ALONE
 
@@ -106,6 +109,19 @@ def test_in_float32_the_losses_of_50_steps_agree_to_1e_4(ranks: Ranks, network: 
         assert len({rank["weights"] for rank in found}) == 1
         near(found[0]["losses"][:50], alone["losses"][:50], 1e-4)
         near(found[0]["rows"][:5], alone["rows"][:5], 1e-3)
+
+
+def test_all_ranks_start_from_the_same_weights(ranks: Ranks, tmp_path: Path) -> None:
+    content = safetensors.torch.save(build(CNN, (1, 8, 8), 3, seed=99).state_dict())
+    digest = hashlib.sha256(content).hexdigest()
+    (tmp_path / digest).write_bytes(content)
+    changes = {"model": CNN, "training": {**SMALL_LAST, "epochs": 1, "warm_start": f"sha256:{digest}"}}
+    alone = on_ranks.train(ALONE, changes, weights=str(tmp_path))
+    cold = on_ranks.train(ALONE, {"model": CNN, "training": {**SMALL_LAST, "epochs": 1}})
+    assert alone["rows"][0] != cold["rows"][0]
+    found = ranks.run(2, "train", changes=changes, weights=str(tmp_path))
+    assert found[0] == found[1]
+    near(found[0]["rows"], alone["rows"], 1e-3)
 
 
 EVERYTHING = {
