@@ -39,7 +39,7 @@ Scans of `jobs/`, run as they stand there. This page is the output of `python be
 
 A score is the mean over folds of the best validation value of each trial, with its standard deviation; what is tied the
 folds cannot tell from the winner ([choosing.md](choosing.md)). The test set was read once, by the retrained winners;
-the error of a test accuracy is that of a fraction of as many examples as the test set has.
+the error of a test accuracy is that of a fraction of as many examples as the test set has, or the standard deviation over replicates.
 """
 
 
@@ -127,9 +127,11 @@ def result(one: Retrained, folder: ScanFolder) -> list[Any]:
 
 
 def tested(one: Retrained, folder: ScanFolder) -> str:
-    """Return the test accuracy with its standard error, that of a fraction of so many examples."""
+    """Return the test accuracy: over replicates with their standard deviation, else with that of a fraction."""
     if math.isnan(one.test_accuracy):
         return "-"
+    if one.replicates > 1:
+        return f"**{one.test_accuracy:.4f}** ± {one.test_accuracy_std:.4f} ({one.replicates} replicates)"
     examples = pq.read_metadata(folder.models / one.family / "predictions.parquet").num_rows
     error = math.sqrt(one.test_accuracy * (1 - one.test_accuracy) / examples)
     return f"**{one.test_accuracy:.4f}** ± {error:.4f}"
