@@ -39,7 +39,8 @@ Scans of `jobs/`, run as they stand there. This page is the output of `python be
 
 A score is the mean over folds of the best validation value of each trial, with its standard deviation; what is tied the
 folds cannot tell from the winner ([choosing.md](choosing.md)). The test set was read once, by the retrained winners;
-the error of a test accuracy is that of a fraction of as many examples as the test set has, or the standard deviation over replicates.
+the error of a test accuracy is that of a fraction of as many examples as the test set has, or over replicates their
+standard deviation.
 """
 
 
