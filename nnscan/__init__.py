@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nnscan.api import (
         cancel,
         dry_run,
+        evaluate,
         launch,
         predict,
         read_epochs,
@@ -41,6 +42,7 @@ __all__ = [
     "__version__",
     "cancel",
     "dry_run",
+    "evaluate",
     "launch",
     "load",
     "predict",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nnscan.estimate import Estimate
     from nnscan.launch_options import Outcome
     from nnscan.prediction import Prediction
+    from nnscan.results.evaluation import ModelEvaluation
     from nnscan.results.progress import Progress
     from nnscan.results.summary import Summary
     from nnscan.retraining import RetrainOutcome
@@ -200,6 +201,24 @@ def as_launched(folder: ScanFolder, **options: Unpack[LaunchKeywords]) -> Launch
         last = launches[-1]
         options = {"cluster": last.cluster, "address": last.address, "profile": last.profile, **options}
     return LaunchOptions(**options)
+
+
+def evaluate(model: str | Path, *, top: int = 10) -> ModelEvaluation:
+    """Return how well a retrained model did in its test, as its folder tells: needs neither data nor torch.
+
+    Parameters
+    ----------
+    top
+        So many of the worst and of the most uncertain examples.
+
+    Raises
+    ------
+    DataError
+        Where there is no model, or it was never tested.
+    """
+    from nnscan.results import evaluation
+
+    return evaluation.evaluate(Path(model), top)
 
 
 def predict(model: str | Path, files: Sequence[str | Path]) -> list[Prediction]:

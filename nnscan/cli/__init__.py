@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from nnscan.cli import cancel, doctor, launch, logs, predict, retrain_best, status, summarize, watch
+from nnscan.cli import cancel, doctor, evaluate, launch, logs, predict, retrain_best, status, summarize, watch
 from nnscan.cli.commands import Commands
 from nnscan.version import __version__
 
@@ -48,6 +48,7 @@ def nnscan(
       nnscan launch mnist --cluster slurm; nnscan watch
       nnscan summarize                   who won, and how sure that is
       nnscan retrain-best                train the winners on all training data, test them once
+      nnscan evaluate scans/digits/models/CNN
       nnscan predict scans/digits/models/CNN image.png
 
     \b
@@ -63,6 +64,7 @@ app.command()(logs.logs)
 app.command()(cancel.cancel)
 app.command()(summarize.summarize)
 app.command()(retrain_best.retrain_best)
+app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(doctor.doctor)
 

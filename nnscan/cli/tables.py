@@ -69,7 +69,7 @@ def drawn(summary: Summary, rerun: str, width: int) -> Iterator[RenderableType]:
             yield Command(command, style="dim")
     if summary.retrained:
         yield Text("\nRetrained on the whole training set, tested once", style="bold")
-        yield from _fitted(_drawn_retrained(summary.retrained, summary.metric), [], width)
+        yield from fitted(_drawn_retrained(summary.retrained, summary.metric), [], width)
         notes = ((one.family, retrained_note(one)) for one in summary.retrained)
         yield from (Text(f"{family}: {note}", style="yellow") for family, note in notes if note)
 
@@ -83,7 +83,7 @@ def _drawn_family(family: FamilySummary, summary: Summary, width: int) -> Iterat
     if family.incomplete:
         yield Text("\nIncomplete: these cannot win", style="bold")
         columns = _drawn_incomplete(family.incomplete, summary.metric)
-        yield from _fitted(columns, _short(family.incomplete, family), width)
+        yield from fitted(columns, _short(family.incomplete, family), width)
         if family.begun > len(family.incomplete):
             yield Text(f"and {family.begun - len(family.incomplete):,} more", style="dim")
     if family.marginals:
@@ -95,7 +95,7 @@ def _drawn_board(board: Board, family: FamilySummary, metric: str, width: int) -
     if family.by:
         yield Text(f"{family.by} {value_text(board.value)}", style="italic")
     styles = ["bold green" if leader.winner else "" for leader in board.leaders]
-    yield from _fitted(_drawn_leaders(board.leaders, metric), _short(board.leaders, family), width, styles)
+    yield from fitted(_drawn_leaders(board.leaders, metric), _short(board.leaders, family), width, styles)
 
 
 def _short(rows: Sequence[Leader | Incomplete], family: FamilySummary) -> list[Column]:
@@ -116,7 +116,7 @@ def _narrowed(column: Column) -> Column:
     return Column(head + line, column.cells, column.right)
 
 
-def _fitted(
+def fitted(
     columns: Sequence[Column], axes: Sequence[Column], width: int, styles: Sequence[str] = ()
 ) -> Iterator[RenderableType]:
     """Yield one table where the terminal takes it, else several below each other that begin with the same column."""

@@ -12,7 +12,7 @@ from nnscan.cli import app, commands
 from nnscan.errors import BusyError, LauncherError, NnscanError
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ["launch", "status", "watch", "logs", "cancel", "summarize", "retrain-best", "predict", "doctor"]
+COMMANDS = ["launch", "status", "watch", "logs", "cancel", "summarize", "retrain-best", "evaluate", "predict", "doctor"]
 
 
 def test_help_names_every_command(nnscan: Command) -> None:
