@@ -47,6 +47,7 @@ class Later:
 LATER = (
     Later(("training", "accumulation"), 1, beside="batch_size"),
     Later(("training", "warm_start"), "none", beside="batch_size"),
+    Later(("model", "class_ranges"), [], beside="input_size"),
     Later(("model", "output_activation"), "none", beside="activation"),
     Later(("training", "keep_every"), 0, beside="batch_size"),
     Later(("training", "steps"), [], beside="batch_size"),

@@ -181,9 +181,13 @@ def _is_axis(path: KeyPath, value: Any) -> bool:
 
     Of an option that is itself a list (`model.channels`) a list of lists is, and [32, 64] is one value.
     """
-    if path in list_options():
-        return isinstance(value, list) and bool(value) and all(isinstance(one, list) for one in value)
-    return isinstance(value, list)
+    depth = list_options().get(path, 0)
+    return _nests(value, depth + 1) and (bool(value) or not depth)
+
+
+def _nests(value: Any, depth: int) -> bool:
+    """Return whether `value` is a list of lists of ..., `depth` levels of them."""
+    return not depth or (isinstance(value, list) and all(_nests(one, depth - 1) for one in value))
 
 
 def put(leaves: Leaves, leaf: Leaf) -> None:

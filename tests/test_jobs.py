@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,5 +41,11 @@ def test_its_networks_take_its_images(path: Path) -> None:
     fitting = {canonical_json([one["model"], one["data"]]): (one["model"], one["data"]) for one in settings}
     for model, data in fitting.values():
         shape = SHAPES.get(data["name"]) or (3, data["size"], data["size"])
-        outputs = build(model, shape, CLASSES)(torch.zeros(2, *shape))
-        assert outputs.shape == (2, CLASSES)
+        classes = len(model.get("class_ranges", [])) or CLASSES
+        outputs = build(_without_weights(model), shape, classes)(torch.zeros(2, *shape))
+        assert outputs.shape == (2, classes)
+
+
+def _without_weights(model: dict[str, Any]) -> dict[str, Any]:
+    """Return the table `model` without weights that would have to be downloaded."""
+    return {**model, "weights": "none"} if "weights" in model else model

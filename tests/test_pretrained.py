@@ -252,3 +252,61 @@ def test_a_retrained_torchvision_network_predicts_without_the_weights_that_it_st
     Image.new("RGB", (50, 40), (10, 200, 30)).save("green.png")
     (said,) = predict(outcome.folder.models / "started", [Path("green.png")])
     assert sum(said.probabilities.values()) == pytest.approx(1)
+
+
+# ---------------------------------------------------------------------------------------------- untuned
+
+
+RULES = """
+[[grid]]
+family = "animals"
+model.class_ranges = [[0, 397], [398, 999]]
+[[grid]]
+family = "dogs"
+model.class_ranges = [[151, 268], [0, 150, 269, 999]]
+[[grid]]
+family = "both"
+model.class_ranges = [[[0, 397], [398, 999]], [[151, 268], [0, 150, 269, 999]]]
+"""
+FOLDERS = 'name = "untuned"\ndata = {name = "image_folder", size = 32, root = "pictures", normalization = "imagenet"}'
+
+
+def pictures(count: int) -> torch.Tensor:
+    """Write random pictures, cats and dogs in turn, to train and to test on; return those of the test."""
+    generator = torch.Generator().manual_seed(4)
+    pixels = torch.randint(0, 256, (2, count, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    for part, name in enumerate(("train", "test")):
+        for number in range(count):
+            folder = Path("pictures") / name / ("cat", "dog")[number % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels[part, number].numpy()).save(folder / f"{number:02}.png")
+    return pixels[1].permute(0, 3, 1, 2)
+
+
+def test_an_untuned_network_is_scored_and_tested_by_its_first_choice(trained: nn.Module) -> None:
+    images = pictures(24)
+    torch.save(trained.state_dict(), "mine.pt")
+    settings = TORCHVISION.replace('name = "started"\ndata.name = "digits"', FOLDERS)
+    outcome = run(settings + RULES, "model.weights=mine.pt")
+    assert outcome.exit_code == 0
+    assert len(store.read_trials(outcome.folder, ["trial"])) == 2  # those of the family "both" are the other two
+    ended = retrain_best(outcome.folder, RetrainOptions(families=("animals", "dogs")))
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    inputs = (images / 255 - mean[:, None, None]) / deviation[:, None, None]
+    with torch.inference_mode():
+        choice = trained.eval()(inputs).argmax(1)
+    labels = torch.arange(24) % 2
+    for family, first, last in (("animals", 0, 397), ("dogs", 151, 268)):
+        said = torch.where((choice >= first) & (choice <= last), 0, 1)
+        (retrained,) = (one for one in ended.retrained if one.family == family)
+        assert retrained.test_accuracy == pytest.approx((said == labels).double().mean().item())
+        assert retrained.epochs == 0
+        files = [Path(f"pictures/test/{('cat', 'dog')[number % 2]}/{number:02}.png") for number in range(24)]
+        found = predict(ended.models[family], files)
+        assert [one.class_name for one in found] == [("cat", "dog")[one] for one in said.tolist()]
+
+
+def test_ranges_of_other_classes_are_told_before_any_trial(trained: nn.Module) -> None:
+    torch.save(trained.state_dict(), "mine.pt")
+    told = refused("model.weights=mine.pt", "model.class_ranges=[[0, 397], [398, 999]]")
+    assert "model.class_ranges: found ranges of 2 classes; the data have 10" in told

@@ -229,6 +229,26 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
         "task.label_smoothing",
         ["cross_entropy"],
     ),
+    "ranges of labels that overlap": (
+        HEAD.replace('"mlp"', '"torchvision:resnet18"') + "model.class_ranges = [[0, 9], [20, 30, 9, 10]]",
+        "model.class_ranges",
+        ["range 9 to 10 shares label 9"],
+    ),
+    "a range of labels that ends before it begins": (
+        HEAD.replace('"mlp"', '"torchvision:resnet18"') + "model.class_ranges = [[0, 9], [20, 10]]",
+        "model.class_ranges",
+        ["range 20 to 10 ends before it begins"],
+    ),
+    "a range of labels without an end": (
+        HEAD.replace('"mlp"', '"torchvision:resnet18"') + "model.class_ranges = [[0, 9], [10, 12, 14]]",
+        "model.class_ranges",
+        ["two numbers a range"],
+    ),
+    "a label that ImageNet does not have": (
+        HEAD.replace('"mlp"', '"torchvision:resnet18"') + "model.class_ranges = [[0, 9], [10, 1000]]",
+        "model.class_ranges[1][1]",
+        ["found 1000"],
+    ),
     "ImageNet's normalization of grey digits": (
         HEAD + 'data.normalization = "imagenet"',
         "data.normalization",

@@ -3,31 +3,43 @@
 from __future__ import annotations
 
 import http.client
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import torchvision.models
 from torch import Tensor, nn
 
-from nnscan.errors import DataError
+from nnscan.errors import DataError, Problem, ScanError
 from nnscan.models.weights import Weights, load_all_but_head, of_digest, parse, torch_folder
 
 _AUXILIARY_HEADS = {"googlenet", "inception_v3"}
 """Networks that train with extra outputs unless told otherwise; nnscan trains the main one alone."""
 
+IMAGENET_LABELS = 1000
+
+Ranges = Sequence[Sequence[int]]
+"""Of each class the labels that it has: first and last of each range, one range after another."""
+
 
 class FittedInput(nn.Module):
-    """A network for RGB images behind what fits the data to it: grey repeated to three channels, and a resize."""
+    """A network for RGB images behind what fits the data to it: grey repeated to three channels, and a resize.
 
-    def __init__(self, network: nn.Module, *, grey: bool, input_size: int) -> None:
+    Where `class_ranges` are given its outputs are ImageNet's, and become those of the classes.
+    """
+
+    def __init__(self, network: nn.Module, *, grey: bool, input_size: int, class_ranges: Ranges = ()) -> None:
         super().__init__()
         self.network = network
         self.grey = grey
         self.input_size = input_size
+        self.class_ranges = class_ranges
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (N, classes) of images (N, 1 or 3, H, W)."""
-        return self.network(self.fitted_input(images))  # type: ignore[no-any-return]
+        outputs: Tensor = self.network(self.fitted_input(images))
+        return largest_of_ranges(outputs, self.class_ranges) if self.class_ranges else outputs
 
     def fitted_input(self, images: Tensor) -> Tensor:
         """Return what the network behind gets of images (N, 1 or 3, H, W): (N, 3, height, width)."""
@@ -41,6 +53,21 @@ class FittedInput(nn.Module):
         return images
 
 
+def largest_of_ranges(outputs: Tensor, ranges: Ranges) -> Tensor:
+    """Return the largest output of each class, (N, classes), out of those of all labels, (N, labels).
+
+    So the class with the largest is that of the label with the largest. The summed probabilities of a class's labels
+    would not do: 118 breeds of dogs at 0.5 % each outweigh a bagel at 40 %.
+    """
+    return torch.stack([_largest(outputs, bounds) for bounds in ranges], 1)
+
+
+def _largest(outputs: Tensor, bounds: Sequence[int]) -> Tensor:
+    """Return the largest of each row's outputs (N, labels) in the ranges of one class, (N,)."""
+    pairs = zip(bounds[::2], bounds[1::2], strict=True)
+    return torch.stack([outputs[:, first : last + 1].amax(1) for first, last in pairs]).amax(0)
+
+
 def torchvision_model(
     name: str,
     input_shape: tuple[int, ...],
@@ -49,20 +76,22 @@ def torchvision_model(
     *,
     weights: str,
     input_size: int,
+    class_ranges: Ranges = (),
 ) -> FittedInput:
     """Return torchvision's network `name` with a head for `classes`, behind `FittedInput`.
 
     `weights` is "none", a name such as "IMAGENET1K_V1", or "sha256:..." of a file, which is looked for in `folder` and
     in torch's folder of weights (`torch.hub.get_dir()`, below it `checkpoints`). All of them are taken but the head,
     which starts anew (it is kept where the weights happen to be for as many classes). Everything trains; nothing is
-    frozen.
+    frozen. With `class_ranges` there is no head for the classes: the network keeps its own, of ImageNet's labels, the
+    weights of it too.
 
     Raises
     ------
     DataError
         Where the weights are unknown, cannot be had, or do not read.
     ScanError
-        Where they fit another network.
+        Where they fit another network, or there are other classes than `class_ranges`.
     ValueError
         Where there is no such network, or the data are not images of one or three channels.
     """
@@ -71,10 +100,14 @@ def torchvision_model(
             f"'torchvision:{name}' takes images of 1 or 3 channels; the data have shape {input_shape}."
             " Use 'mlp', or a model function of your own."
         )
-    network = _network(name, classes)
+    if class_ranges and len(class_ranges) != classes:
+        message = f"found ranges of {len(class_ranges)} classes; the data have {classes}. Give each class its labels."
+        raise ScanError("model", [Problem("model.class_ranges", message)])
+    network = _network(name, IMAGENET_LABELS if class_ranges else classes)
     if weights != "none":
-        load_all_but_head(network, _weights(name, weights, folder), f"weights {weights!r} for 'torchvision:{name}'")
-    return FittedInput(network, grey=input_shape[0] == 1, input_size=input_size)
+        what = f"weights {weights!r} for 'torchvision:{name}'"
+        load_all_but_head(network, _weights(name, weights, folder), what, head_too=bool(class_ranges))
+    return FittedInput(network, grey=input_shape[0] == 1, input_size=input_size, class_ranges=class_ranges)
 
 
 def _network(name: str, classes: int) -> nn.Module:

@@ -126,10 +126,11 @@ def _remedy(found: object) -> str:
 # ------------------------------------------------------------------------------------------------ fitting
 
 
-def load_all_but_head(network: nn.Module, weights: Weights, what: str) -> None:
+def load_all_but_head(network: nn.Module, weights: Weights, what: str, *, head_too: bool = False) -> None:
     """Copy `weights` into `network` where names and shapes agree; only its last layer may be left as it is.
 
-    Names that the network does not have are passed over: a network may have been trained with extra outputs.
+    With `head_too` not even that. Names that the network does not have are passed over: it may have been trained with
+    extra outputs.
 
     Raises
     ------
@@ -138,7 +139,7 @@ def load_all_but_head(network: nn.Module, weights: Weights, what: str) -> None:
     """
     own = network.state_dict()
     fitting = {name: value for name, value in _named_as(own, weights).items() if _fits(own.get(name), value)}
-    head = head_of(network)
+    head = None if head_too else head_of(network)
     lacking = [name for name in own if name not in fitting and not _is_of(head, name) and not name.endswith(COUNTERS)]
     if lacking:
         message = f"{what} lack {lacking[0]!r} (and {len(lacking) - 1} more): they are of another network."

@@ -183,10 +183,17 @@ def _inner(annotation: Any) -> tuple[type[Options], ...]:
 
 
 @cache
-def list_options() -> frozenset[KeyPath]:
-    """Return the key paths of the options whose value is itself a list."""
+def list_options() -> Mapping[KeyPath, int]:
+    """Return the key paths of the options whose value is itself a list, each with how deep lists nest in it."""
     found = [option for section in SECTIONS for option in _all_options((section,), SECTIONS[section])]
-    return frozenset(option.path for option in found if get_origin(option.field.annotation) is list)
+    depths = {option.path: _depth(option.field.annotation) for option in found}
+    return {path: depth for path, depth in depths.items() if depth}
+
+
+def _depth(kind: Any) -> int:
+    """Return how deep lists nest in a type: 1 of list[int]."""
+    base, _ = _unwrapped(kind)
+    return 1 + _depth(get_args(base)[0]) if get_origin(base) is list else 0
 
 
 def _all_options(table: KeyPath, parts: Sequence[type[Options]]) -> Iterator[Option]:

@@ -35,6 +35,21 @@ def _named_weights(name: str) -> str:
     return name
 
 
+def _apart(ranges: list[list[int]]) -> list[list[int]]:
+    """Refuse ranges that begin where none ends, or that share a label: which class would that be?"""
+    taken: set[int] = set()
+    for bounds in ranges:
+        if len(bounds) % 2:
+            raise ValueError(f"found {bounds}; accepted: two numbers a range, the first label and the last")
+        for first, last in zip(bounds[::2], bounds[1::2], strict=True):
+            labels = set(range(first, last + 1))
+            if not labels or labels & taken:
+                wrong = f"shares label {min(labels & taken)} with another range" if labels else "ends before it begins"
+                raise ValueError(f"the range {first} to {last} {wrong}")
+            taken |= labels
+    return ranges
+
+
 def _whole_above_one(gpus: float) -> float:
     if gpus > 1 and not gpus.is_integer():
         raise ValueError(f"found {gpus}; accepted: a fraction up to 1 (trials share a GPU), or a whole number")
@@ -76,6 +91,11 @@ WarmStart = Annotated[
 ]
 """Paths become "sha256:..." before a value is checked (`nnscan.weight_files`)."""
 
+ClassRanges = Annotated[
+    list[Annotated[list[Annotated[int, Field(ge=0, le=999)]], Field(min_length=2)]],
+    Field(description="a list a class: first and last of ImageNet's 1,000 labels, once or more often"),
+    AfterValidator(_apart),
+]
 Arguments = dict[str, Any]
 """Keyword arguments of a user's function: JSON values that keep their TOML type."""
 
@@ -260,6 +280,9 @@ class TorchvisionModel(Options):
 
     input_size: CountOrZero = 0
     """Pixels to which images are resized in front of the network; 0: as they come."""
+
+    class_ranges: ClassRanges = []
+    """The network keeps ImageNet's 1,000 outputs, and a class has the largest of its labels'; []: a head of its own."""
 
 
 class ModelFunction(Options):

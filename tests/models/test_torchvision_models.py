@@ -10,7 +10,7 @@ from torch import nn
 
 from nnscan.errors import DataError, ScanError
 from nnscan.models.build import build
-from nnscan.models.torchvision_models import torchvision_model
+from nnscan.models.torchvision_models import largest_of_ranges, torchvision_model
 
 torch.set_num_threads(1)
 
@@ -137,3 +137,51 @@ def test_weights_of_a_model_folder_are_taken_too(tmp_path: Path) -> None:
 def test_data_that_are_no_grey_or_rgb_images_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="1 or 3 channels"):
         torchvision_model("resnet18", shape, 4, weights="none", input_size=0)
+
+
+# ---------------------------------------------------------------------------------------------- ranges of labels
+
+
+ANY_ANIMAL = [[0, 397], [398, 999]]
+ONLY_DOGS = [[151, 268], [0, 150, 269, 999]]
+
+
+@pytest.mark.parametrize("ranges", [ANY_ANIMAL, ONLY_DOGS], ids=["any animal", "only dogs"])
+def test_the_class_is_the_one_that_has_the_networks_first_choice(ranges: list[list[int]]) -> None:
+    outputs = torch.randn(500, 1000, generator=torch.Generator().manual_seed(0))
+    first, last = ranges[0]
+    choice = outputs.argmax(1)
+    expected = torch.where((choice >= first) & (choice <= last), 0, 1)
+    found = largest_of_ranges(outputs, ranges)
+    assert found.shape == (500, 2)
+    assert torch.equal(found.argmax(1), expected)
+    assert torch.equal(found.amax(1), outputs.amax(1))
+    assert 0 < expected.float().mean() < 1
+
+
+def test_a_network_with_ranges_keeps_its_own_head_and_its_weights(tmp_path: Path) -> None:
+    trained = torchvision.models.get_model("shufflenet_v2_x0_5", weights=None).eval()
+    content = save(trained.state_dict())
+    digest = hashlib.sha256(content).hexdigest()
+    (tmp_path / digest).write_bytes(content)
+    options = settings("shufflenet_v2_x0_5", weights=f"sha256:{digest}", class_ranges=ONLY_DOGS)
+    model = build(options, (3, 32, 32), 2, weights=tmp_path).eval()
+    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    outputs = trained(images)
+    dogs = outputs[:, 151:269].amax(1)
+    others = torch.cat([outputs[:, :151], outputs[:, 269:]], 1).amax(1)
+    torch.testing.assert_close(model(images), torch.stack([dogs, others], 1))
+
+
+def test_weights_for_other_labels_than_imagenets_have_no_ranges_of_them(tmp_path: Path) -> None:
+    content = save(torchvision.models.get_model("shufflenet_v2_x0_5", weights=None, num_classes=10).state_dict())
+    digest = hashlib.sha256(content).hexdigest()
+    (tmp_path / digest).write_bytes(content)
+    options = settings("shufflenet_v2_x0_5", weights=f"sha256:{digest}", class_ranges=ONLY_DOGS)
+    with pytest.raises(ScanError, match=r"lack 'fc\.weight'"):
+        build(options, (3, 32, 32), 2, weights=tmp_path)
+
+
+def test_ranges_for_other_classes_than_there_are_are_refused() -> None:
+    with pytest.raises(ScanError, match=r"model\.class_ranges: found ranges of 2 classes; the data have 3"):
+        build(settings("shufflenet_v2_x0_5", class_ranges=ANY_ANIMAL), (3, 32, 32), 3)

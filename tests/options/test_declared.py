@@ -131,7 +131,10 @@ def test_an_unknown_name_is_told_with_those_there_are() -> None:
 def test_options_whose_value_is_a_list() -> None:
     of_models = {("model", "channels"), ("model", "widths"), ("model", "dense_units")}
     training = {("training", "metrics"), ("training", "steps")}
-    assert list_options() == of_models | {("optimizer", "betas")} | training
+    assert list_options() == dict.fromkeys(of_models | {("optimizer", "betas")} | training, 1) | RANGES
+
+
+RANGES = {("model", "class_ranges"): 2}
 
 
 def test_nearest_says_nothing_of_what_is_like_none() -> None:
