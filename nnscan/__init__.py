@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         status,
         summarize,
         watch,
+        write_report,
     )
     from nnscan.scan import Scan, load
 
@@ -53,6 +54,7 @@ __all__ = [
     "status",
     "summarize",
     "watch",
+    "write_report",
 ]
 
 _HOMES = {"Scan": "nnscan.scan", "load": "nnscan.scan"}

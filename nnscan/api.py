@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nnscan.estimate import Estimate
     from nnscan.launch_options import Outcome
     from nnscan.prediction import Prediction
+    from nnscan.report.writing import Report
     from nnscan.results.evaluation import ModelEvaluation
     from nnscan.results.progress import Progress
     from nnscan.results.summary import Summary
@@ -226,6 +227,29 @@ def predict(model: str | Path, files: Sequence[str | Path]) -> list[Prediction]:
     from nnscan import prediction
 
     return prediction.predict(Path(model), [Path(file) for file in files])
+
+
+def write_report(scan: ScanLike = None, *, output: str | Path = "", figures: str | Path = "") -> Report:
+    """Write the report of a scan, every table and figure in one page that stands alone; return where it lies.
+
+    Parameters
+    ----------
+    output
+        The page; without one `report.html` in the scan folder.
+    figures
+        Folder for each figure as PNG and SVG; without one only the page is written.
+
+    Raises
+    ------
+    ScanError
+        Where no trial has ended yet.
+    StoreError
+        Where a file of the scan does not read, or the report cannot be written.
+    """
+    from nnscan.report import writing
+
+    page, sheets = (Path(place) if place else None for place in (output, figures))
+    return writing.write_report(scan_folder(scan), output=page, figures=sheets)
 
 
 def read_trials(scan: ScanLike = None, columns: Sequence[str] | None = None) -> pa.Table:

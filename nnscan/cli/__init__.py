@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from nnscan.cli import cancel, doctor, evaluate, launch, logs, predict, retrain_best, status, summarize, watch
+from nnscan.cli import cancel, doctor, evaluate, launch, logs, predict, report, retrain_best, status, summarize, watch
 from nnscan.cli.commands import Commands
 from nnscan.version import __version__
 
@@ -49,6 +49,7 @@ def nnscan(
       nnscan summarize                   who won, and how sure that is
       nnscan retrain-best                train the winners on all training data, test them once
       nnscan evaluate scans/digits/models/CNN
+      nnscan report                      every table and figure of the scan, in one page
       nnscan predict scans/digits/models/CNN image.png
 
     \b
@@ -65,6 +66,7 @@ app.command()(cancel.cancel)
 app.command()(summarize.summarize)
 app.command()(retrain_best.retrain_best)
 app.command()(evaluate.evaluate)
+app.command()(report.report)
 app.command()(predict.predict)
 app.command()(doctor.doctor)
 

@@ -12,7 +12,10 @@ from nnscan.cli import app, commands
 from nnscan.errors import BusyError, LauncherError, NnscanError
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ["launch", "status", "watch", "logs", "cancel", "summarize", "retrain-best", "evaluate", "predict", "doctor"]
+COMMANDS = [
+    *("launch", "status", "watch", "logs", "cancel", "summarize", "retrain-best", "evaluate", "report", "predict"),
+    "doctor",
+]
 
 
 def test_help_names_every_command(nnscan: Command) -> None:

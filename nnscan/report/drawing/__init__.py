@@ -1,0 +1,1 @@
+"""Figures of small dataclasses, drawn with matplotlib; nothing here reads a file."""

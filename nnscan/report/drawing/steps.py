@@ -1,0 +1,94 @@
+"""What was recorded of single steps: accuracy of each batch, norms of gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nnscan.report.drawing.style import BLUE, SEQUENTIAL, VERMILLION, panels, short, single
+from nnscan.report.steps import StepCurve, Steps
+from nnscan.results.selection import Floats
+
+FLOOR = 1e-6
+"""Norms below are drawn here: a dead layer has none, which no logarithmic axis shows."""
+
+MANY_POINTS = 20_000
+MARKS = 25
+"""Epochs that are named at most."""
+
+LEGEND = 14
+"""Lines that a legend names; of more the first and the last."""
+
+
+def draw_batch_accuracy(steps: Steps, accuracy: StepCurve) -> Figure:
+    """Return the accuracy of each batch, with a mark where each epoch begins."""
+    figure, axes = single(8.0, 3.4)
+    dense = len(accuracy.values) > MANY_POINTS
+    axes.plot(accuracy.values, color=BLUE, linewidth=0.5, alpha=0.6, label="each batch", rasterized=dense)
+    window = max(1, len(accuracy.values) // (4 * len(steps.starts)))
+    if window > 1:
+        axes.plot(smooth(accuracy.values, window), color=VERMILLION, label=f"mean of {window} batches")
+    _mark_epochs(axes, steps)
+    axes.set(xlabel="batch", ylabel="training accuracy of the batch", xlim=(0, len(accuracy.values)))
+    axes.legend(loc="lower right")
+    return figure
+
+
+def smooth(values: Floats, window: int) -> Floats:
+    """Return the mean of each `window` successive values, at their middle; NaN where they are not complete."""
+    sums = np.convolve(values, np.ones(window), "valid") / window
+    smoothed = np.full(len(values), np.nan)
+    first = window // 2
+    smoothed[first : first + len(sums)] = sums
+    return smoothed
+
+
+def _mark_epochs(axes: Axes, steps: Steps) -> None:
+    every = -(-len(steps.starts) // MARKS)
+    top = axes.get_xaxis_transform()
+    for index, (start, epoch) in enumerate(zip(steps.starts, steps.epochs, strict=True)):
+        axes.axvline(start, color="#555555", linestyle=":", linewidth=0.7)
+        if index % every == 0:
+            axes.text(start, 1.01, f" E{epoch}", transform=top, fontsize=7, ha="left", va="bottom")
+
+
+def draw_gradient_norms(trials: Mapping[str, Steps]) -> Figure:
+    """Return the norm of the gradient of each weight tensor at each step, a panel a training, by its title."""
+    columns = min(len(trials), 2)
+    figure, axes = panels(-(-len(trials) // columns), columns, (4.6, 3.0), sharex=True, sharey=True)
+    for panel, (title, steps) in zip(axes, trials.items(), strict=False):
+        _draw_norms(panel, steps)
+        panel.set_title(title, fontsize=9)
+    for panel in axes[len(trials) :]:
+        panel.set_axis_off()
+    for panel in axes[-columns:]:
+        panel.set_xlabel("batch")
+    for panel in axes[::columns]:
+        panel.set_ylabel("norm of the gradient")
+    _name_lines(figure, axes)
+    return figure
+
+
+def _draw_norms(axes: Axes, steps: Steps) -> None:
+    curves = steps.gradient_norms
+    shades = mpl.colormaps[SEQUENTIAL](np.linspace(0, 0.92, len(curves)))
+    for index, (curve, color) in enumerate(zip(curves, shades, strict=True)):
+        norms = np.maximum(curve.values, FLOOR)
+        dense = norms.size * len(curves) > MANY_POINTS
+        dashes = ("-", "--", "-.")[index % 3]
+        axes.plot(norms, color=color, linestyle=dashes, linewidth=0.9, label=short(curve.name, 30), rasterized=dense)
+    axes.set_yscale("log")
+
+
+def _name_lines(figure: Figure, axes: Sequence[Axes]) -> None:
+    """Name the lines of all panels once, beside them."""
+    named = {name: line for panel in axes for line, name in zip(*panel.get_legend_handles_labels(), strict=True)}
+    names = list(named)
+    if len(names) > LEGEND:
+        names = [*names[: LEGEND // 2], *names[-LEGEND // 2 :]]
+    title = "input" if len(names) == len(named) else f"first and last of {len(named)}"
+    figure.legend([named[name] for name in names], names, loc="outside right upper", title=f"{title} to output")

@@ -1,0 +1,120 @@
+"""What the retrained winners say of the test set: confusions, calibration, and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+
+from nnscan.report.drawing.images import draw_classes, draw_gallery, draw_worst
+from nnscan.report.drawing.predictions import (
+    draw_class_accuracy,
+    draw_confusion,
+    draw_probabilities,
+    draw_reliability,
+)
+from nnscan.report.examples import CLASS, GALLERY, WORST, by_class, examples
+from nnscan.report.markup import Html, element
+from nnscan.report.material import Material, ModelFolder
+from nnscan.report.picture import Picture
+from nnscan.report.predictions import (
+    Predictions,
+    class_accuracy,
+    confusion,
+    probability_histogram,
+    reliability,
+)
+from nnscan.report.sections.section import Section
+from nnscan.report.testing import told_by
+
+
+def section(material: Material) -> Section:
+    """Return the figures of the test set, or how to get them."""
+    parts: list[Html | Picture] = []
+    for model in material.models:
+        told = told_by(model)
+        if told:
+            parts += [element("h3", f"{model.family}: {told.accuracy:.2%} of {len(told.labels):,} right")]
+            parts += list(_predictions(model, told))
+    if not parts:
+        text = (
+            "No winner has been retrained and tested yet. Confusion matrices, calibration and pictures come after:"
+            f" nnscan retrain-best {material.folder.path.name}"
+        )
+        parts.append(element("p", text))
+    return Section(anchor="test", title="The test set", parts=tuple(parts))
+
+
+def _predictions(model: ModelFolder, told: Predictions) -> Iterator[Picture]:
+    counts = confusion(told)
+    right = class_accuracy(counts)
+    yield Picture(
+        name=f"confusion.{model.family}",
+        alt=f"Matrix of confusions of {model.family}: {np.trace(counts):,} of {counts.sum():,} on the diagonal.",
+        caption=f"Confusions of {model.family}: counts; the shade is the fraction of the true class.",
+        draw=partial(draw_confusion, counts, told.classes),
+    )
+    yield Picture(
+        name=f"class_accuracy.{model.family}",
+        alt=f"Accuracy of each class of {model.family}: "
+        + ", ".join(f"{name} {value:.3f}" for name, value in zip(told.classes, right, strict=True)),
+        caption=f"Accuracy of each class, {model.family}.",
+        draw=partial(draw_class_accuracy, right, counts.sum(axis=1), told.classes),
+    )
+    trust = reliability(told.confidences, told.correct)
+    yield Picture(
+        name=f"reliability.{model.family}",
+        alt=f"Accuracy over confidence of {model.family} in {len(trust.counts)} bins; expected calibration error"
+        f" {trust.error:.4f}.",
+        caption=f"Reliability of {model.family}, {len(trust.counts)} bins (Guo et al. 2017). Points below the dashed"
+        " line: surer than right.",
+        draw=partial(draw_reliability, trust),
+    )
+    yield _histogram(model, told)
+
+
+def _histogram(model: ModelFolder, told: Predictions) -> Picture:
+    true = told.true_probabilities
+    counts, edges = probability_histogram(true)
+    wrong, _ = probability_histogram(true[told.correct == 0])
+    return Picture(
+        name=f"probabilities.{model.family}",
+        alt=f"Histogram of the probability that {model.family} gives the true class; median {np.median(true):.3f}.",
+        caption=f"What {model.family} gives the true class: {len(counts)} bins, logarithmic counts.",
+        draw=partial(draw_probabilities, counts, edges, wrong),
+    )
+
+
+def pictures_section(material: Material) -> Section | None:
+    """Return the pictures of the test set; None where no model has any."""
+    parts = [part for model in material.models for part in _pictures(model)]
+    return Section(anchor="pictures", title="Pictures of the test set", parts=tuple(parts)) if parts else None
+
+
+def _pictures(model: ModelFolder) -> Iterator[Picture]:
+    if model.examples is None or not len(model.examples):
+        return
+    worst = examples(model.examples, WORST)
+    gallery = examples(model.examples, GALLERY)
+    groups = by_class(examples(model.examples, CLASS), model.classes)
+    if worst:
+        yield _sheet(
+            f"worst.{model.family}",
+            f"The {len(worst)} pictures that {model.family} gives the smallest probability of their true class: as"
+            " stored, and below as the network sees them, after the transform.",
+            partial(draw_worst, worst),
+        )
+    if gallery:
+        right = sum(example.right for example in gallery)
+        yield _sheet(
+            f"gallery.{model.family}",
+            f"{len(gallery)} pictures drawn at random, with what {model.family} predicts: {right} are right.",
+            partial(draw_gallery, gallery),
+        )
+    if groups:
+        yield _sheet(f"classes.{model.family}", "Pictures of each class.", partial(draw_classes, groups), wide=False)
+
+
+def _sheet(name: str, text: str, draw: partial, *, wide: bool = True) -> Picture:  # type: ignore[type-arg]
+    return Picture(name=name, alt=text, caption=text, draw=draw, pixels=True, width=100 if wide else 50)
