@@ -10,10 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nnscan.results.calibration import BINS, expected_calibration_error
 from nnscan.results.selection import Floats, Integers
-
-RELIABILITY_BINS = 15
-"""Of equal width, as in Guo et al. 2017."""
 
 PROBABILITY_BINS = 100
 
@@ -107,20 +105,11 @@ class Reliability:
     """(B,): mean confidence; NaN of an empty bin."""
     accuracies: Floats
     """(B,): fraction that is right; NaN of an empty bin."""
-
-    @property
-    def error(self) -> float:
-        """The expected calibration error: the mean gap of accuracy and confidence, weighted by examples.
-
-        References
-        ----------
-        Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2, equation 3.
-        """
-        gaps = np.abs(self.accuracies - self.confidences)
-        return float(np.nansum(gaps * self.counts) / self.counts.sum())
+    error: float
+    """The expected calibration error: the mean gap of accuracy and confidence, weighted by examples."""
 
 
-def reliability(confidences: Floats, correct: Floats, bins: int = RELIABILITY_BINS) -> Reliability:
+def reliability(confidences: Floats, correct: Floats, bins: int = BINS) -> Reliability:
     """Return the reliability of N predictions, grouped by confidence in bins of equal width, ]low, high].
 
     Parameters
@@ -129,8 +118,13 @@ def reliability(confidences: Floats, correct: Floats, bins: int = RELIABILITY_BI
         Probability of the class that is predicted, 0 to 1.
     correct : array of shape (N,)
         1 where the prediction is right, else 0.
+
+    References
+    ----------
+    Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2.
     """
-    places = np.clip(np.ceil(confidences * bins).astype(np.int64) - 1, 0, bins - 1)
+    edges = np.arange(1, bins + 1) / bins
+    places = np.minimum(np.searchsorted(edges, confidences), bins - 1)
     counts: Integers = np.bincount(places, minlength=bins)
     divisor = np.where(counts, counts, math.nan)
     return Reliability(
@@ -138,6 +132,7 @@ def reliability(confidences: Floats, correct: Floats, bins: int = RELIABILITY_BI
         counts=counts,
         confidences=np.bincount(places, weights=confidences, minlength=bins) / divisor,
         accuracies=np.bincount(places, weights=correct, minlength=bins) / divisor,
+        error=expected_calibration_error(confidences, correct > 0, bins),
     )
 
 

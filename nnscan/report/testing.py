@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from nnscan.errors import StoreError
 from nnscan.report.material import Material, ModelFolder
@@ -28,21 +25,14 @@ class TestScores:
 
 
 def test_scores(material: Material, configuration: str) -> TestScores:
-    """Return the mean test results of a configuration over its completed retrainings, with the spread of several."""
-    rows = [one for one in material.summary.retrained if one.configuration == configuration]
-    seen = {one.trial: one for one in rows if one.status == Status.COMPLETED.value}  # in each of its families once
-    accuracies = [one.test_accuracy for one in seen.values()]
-    losses = [one.test_loss for one in seen.values()]
-    return TestScores(_mean(accuracies), _mean(losses), float(np.mean(accuracies)) if accuracies else math.nan)
-
-
-def _mean(values: Sequence[float]) -> str:
-    known = [value for value in values if math.isfinite(value)]
-    if not known:
-        return UNKNOWN
-    if len(known) == 1:
-        return score(known[0])
-    return f"{spread(float(np.mean(known)), float(np.std(known, ddof=1)))} (n = {len(known)})"
+    """Return the test results of a configuration; of several replicates of its retraining mean and spread."""
+    rows = (one for one in material.summary.retrained if one.configuration == configuration)
+    told = next((one for one in rows if one.status == Status.COMPLETED.value), None)
+    if told is None:
+        return TestScores(UNKNOWN, UNKNOWN, math.nan)
+    many = f" (n = {told.replicates})" if told.replicates > 1 else ""
+    accuracy = f"{spread(told.test_accuracy, told.test_accuracy_std)}{many}"
+    return TestScores(accuracy, score(told.test_loss), told.test_accuracy)
 
 
 def told_by(model: ModelFolder) -> Predictions | None:
