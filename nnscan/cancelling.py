@@ -26,8 +26,6 @@ from nnscan.results.lock import held_by
 from nnscan.scheduled import Scheduled, ScheduledJob
 from nnscan.trial import Failure
 
-SHOWN = 5
-
 
 @dataclass(frozen=True, kw_only=True)
 class Cancellation:
@@ -134,7 +132,7 @@ def _trials_named(folder: ScanFolder, families: Sequence[str], trials: Sequence[
     problems = list(_unknown_families(folder, families))
     keys = trial_keys.known_keys(folder) if trials else pa.array([], pa.string())
     found = {text: trial_keys.beginning(keys, text) for text in trials}
-    problems += [_unclear(keys, text, those) for text, those in found.items() if len(those) != 1]
+    problems += [trial_keys.unclear(keys, text) for text, those in found.items() if len(those) != 1]
     if problems:
         raise ScanError(str(folder.path), problems)
     return list(dict.fromkeys(those[0] for those in found.values()))
@@ -147,15 +145,6 @@ def _unknown_families(folder: ScanFolder, families: Sequence[str]) -> Iterator[P
             near = get_close_matches(family, known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             yield Problem("--family", f"found {family!r}.{hint} The scan has: {', '.join(known)}.")
-
-
-def _unclear(keys: pa.Array, text: str, found: Sequence[str]) -> Problem:
-    if found:
-        shown = ", ".join(found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
-        return Problem("--trial", f"found {text!r}; {len(found)} trials begin so: {shown}. Give more of the key.")
-    near = trial_keys.nearest(keys, text)
-    hint = f" Did you mean {near}?" if near else ""
-    return Problem("--trial", f"found {text!r}; no trial of the scan begins so.{hint} `nnscan summarize` shows keys.")
 
 
 def _ended(folder: ScanFolder) -> set[str]:

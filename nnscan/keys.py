@@ -5,9 +5,13 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nnscan.errors import Problem, ScanError
 from nnscan.plan import read_columns
 from nnscan.results import store
 from nnscan.results.folder import ScanFolder
+
+SHOWN = 5
+"""Keys that are named where several begin alike."""
 
 
 def known_keys(folder: ScanFolder) -> pa.Array:
@@ -33,3 +37,23 @@ def nearest(keys: pa.Array, text: str) -> str:
         if len(near):
             return str(near[0].as_py())
     return ""
+
+
+def the_trial(folder: ScanFolder, text: str) -> str:
+    """Return the key of the one trial that begins with `text`; ScanError where there is none, or several."""
+    keys = known_keys(folder)
+    found = beginning(keys, text)
+    if len(found) != 1:
+        raise ScanError(str(folder.path), [unclear(keys, text)])
+    return found[0]
+
+
+def unclear(keys: pa.Array, text: str) -> Problem:
+    """Return what is wrong with `text`, with which not exactly one of `keys` begins."""
+    found = beginning(keys, text)
+    if found:
+        shown = ", ".join(found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
+        return Problem("--trial", f"found {text!r}; {len(found)} trials begin so: {shown}. Give more of the key.")
+    near = nearest(keys, text)
+    hint = f" Did you mean {near}?" if near else ""
+    return Problem("--trial", f"found {text!r}; no trial of the scan begins so.{hint} `nnscan summarize` shows keys.")

@@ -127,6 +127,37 @@ def read_columns(folder: ScanFolder, columns: Sequence[str]) -> pa.Table:
         return file.read(columns=list(columns))
 
 
+def read_axes(folder: ScanFolder) -> dict[str, tuple[str, ...]]:
+    """Return the dotted paths of the options that vary within each family; StoreError where no plan reads."""
+    with _readable(folder), pq.ParquetFile(folder.plan) as file:
+        told = json.loads(file.schema_arrow.metadata[_METADATA])
+        return {family: tuple(path for path, _ in axes) for family, axes in told["axes"].items()}
+
+
+def read_settings(folder: ScanFolder, configurations: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Return the settings of these configurations by their keys; StoreError where no plan reads.
+
+    Of settings only the row groups are read that hold one of them: a plan may have millions of rows.
+    """
+    wanted, found = set(configurations), {}
+    with _readable(folder), pq.ParquetFile(folder.plan) as file:
+        for group in range(file.num_row_groups):
+            if not wanted:
+                break
+            keys = file.read_row_group(group, columns=["configuration"])["configuration"]
+            if pc.any(pc.is_in(keys, value_set=pa.array(wanted, pa.string()))).as_py():
+                found.update(_settings_in(file, group, wanted))
+                wanted -= found.keys()
+    return found
+
+
+def _settings_in(file: pq.ParquetFile, group: int, wanted: Collection[str]) -> dict[str, dict[str, Any]]:
+    rows = file.read_row_group(group, columns=["configuration", "settings"])
+    rows = rows.filter(pc.is_in(rows["configuration"], value_set=pa.array(wanted, pa.string())))
+    texts = dict(zip(rows["configuration"].to_pylist(), rows["settings"].to_pylist(), strict=True))
+    return {key: json.loads(text) for key, text in texts.items()}
+
+
 @contextmanager
 def _readable(folder: ScanFolder) -> Iterator[None]:
     """Turn what goes wrong with reading `plan.parquet` into a StoreError that says what to do."""

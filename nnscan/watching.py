@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from nnscan import launch_folder
 from nnscan.results import store
+from nnscan.results.course import Course, CourseFollower
 from nnscan.results.folder import ScanFolder
 from nnscan.results.journal import journals
 from nnscan.results.lock import held_by
@@ -22,7 +23,11 @@ SETTLE_SECONDS = 3.0
 
 
 def watch(
-    folder: ScanFolder, show: Callable[[Progress], None], scheduled: Callable[[], Scheduled | None]
+    folder: ScanFolder,
+    show: Callable[[Progress], None],
+    scheduled: Callable[[], Scheduled | None],
+    *,
+    details: bool = False,
 ) -> tuple[Progress, Scheduled]:
     """Follow a scan until nothing of it runs or may start; return how far it is then, and what its scheduler holds.
 
@@ -34,12 +39,14 @@ def watch(
         Told a few times a second how far the scan is.
     scheduled : callable
         Returns what the scheduler holds, without waiting for it; None while that is not known.
+    details : bool
+        Whether `show` is told highlights, too.
     """
-    follower, followed = Follower(folder), _stamp(folder)
+    follower, followed = Follower(folder, details=details), _stamp(folder)
     over_since = None
     while True:
         if _stamp(folder) != followed:  # another launch has other trials
-            follower, followed = Follower(folder), _stamp(folder)
+            follower, followed = Follower(folder, details=details), _stamp(folder)
         progress, held = follower.poll(), scheduled()
         show(progress)
         if held is None or not is_over(folder, progress, held):
@@ -47,6 +54,36 @@ def watch(
         elif _is_settled(over_since := over_since or time.monotonic(), progress, held):
             return progress, held
         time.sleep(POLL_SECONDS)
+
+
+def watch_trial(
+    folder: ScanFolder, trial: str, show: Callable[[Course], None], scheduled: Callable[[], Scheduled | None]
+) -> Course:
+    """Follow one trial until it has a result, or nothing of the scan runs or may start; return how it is then.
+
+    Parameters
+    ----------
+    folder, show, scheduled
+        As of `watch`.
+    trial : str
+        Its key, whole.
+    """
+    follower = CourseFollower(folder, trial)
+    idle_since = None
+    while True:
+        course, held = follower.poll(), scheduled()
+        show(course)
+        if course.is_over:
+            return course
+        if held is None or _may_go_on(folder, held):
+            idle_since = None
+        elif time.monotonic() - (idle_since := idle_since or time.monotonic()) > SETTLE_SECONDS:
+            return course
+        time.sleep(POLL_SECONDS)
+
+
+def _may_go_on(folder: ScanFolder, scheduled: Scheduled) -> bool:
+    return bool(held_by(folder) or scheduled.error or not all(job.advice for job in scheduled.jobs))
 
 
 def is_over(folder: ScanFolder, progress: Progress, scheduled: Scheduled) -> bool:

@@ -87,12 +87,14 @@ def all_scored(score, points=GRID):
 def write_scan(path, points=GRID, metric="val_accuracy"):
     """A launched scan: scan file, plan, schema."""
     folder = ScanFolder(path)
-    path.mkdir(exist_ok=True)
+    path.mkdir(exist_ok=True, parents=True)
     folder.scan_file.write_text(f'name = "s"\n[selection]\nmetric = "{metric}"\n')
     schemas = Schemas.of(hyperparameters(points))
     axes = {"MLP": [("model.width", WIDTHS), ("optimizer.learning_rate", RATES)]}
     told = json.dumps({"axes": axes, "schemas": schemas.to_json()})
-    pq.write_table(plan_of({"MLP": points}).replace_schema_metadata({"nnscan": told}), folder.plan)
+    table, texts = plan_of({"MLP": points}), {configuration_key(point): json.dumps(point) for point in points}
+    settings = pa.array([texts[key] for key in table["configuration"].to_pylist()]).dictionary_encode()
+    pq.write_table(table.append_column("settings", settings).replace_schema_metadata({"nnscan": told}), folder.plan)
     write_schemas(folder, schemas)
     return folder
 

@@ -7,6 +7,7 @@ import pytest
 from scan_by_hand import GRID, PLACE, key_of, start_of, write_bundle, write_scan
 
 from nnscan import keys
+from nnscan.errors import ScanError
 from nnscan.results.journal import Writer
 from nnscan.trial import Kind
 
@@ -33,3 +34,13 @@ def test_known_are_those_planned_those_stored_and_those_in_training(tmp_path: Pa
     found = keys.known_keys(folder).to_pylist()
     assert len(found) == len(set(found))
     assert set(found) == planned | {key_of(GRID[3], 0), retraining["trial"]}
+
+
+def test_a_trial_is_named_by_the_start_of_its_key(tmp_path: Path) -> None:
+    folder = write_scan(tmp_path / "s")
+    key = key_of(GRID[0], 0)
+    assert keys.the_trial(folder, key[:6]) == key
+    with pytest.raises(ScanError, match=f"--trial: found '{key[:6]}z'; no trial .* Did you mean {key}"):
+        keys.the_trial(folder, f"{key[:6]}z")
+    with pytest.raises(ScanError, match=r"18 trials begin so: .*, \.\.\.\. Give more of the key"):
+        keys.the_trial(folder, "")

@@ -9,7 +9,7 @@ import pytest
 from nnscan.errors import StoreError
 from nnscan.grid import configurations
 from nnscan.identity import completed, configuration_key, trial_key
-from nnscan.plan import Plan, expand
+from nnscan.plan import Plan, expand, read_axes, read_settings
 from nnscan.results.folder import ScanFolder
 from nnscan.results.schema import hyperparameters
 from nnscan.scan import Scan, load, read
@@ -157,6 +157,19 @@ def test_the_settings_of_a_large_plan_are_stored_once_each(tmp_path: Path) -> No
     texts = 6002 * 650  # each row's text would be six times that
     assert sum(column.total_uncompressed_size for column in settings) < texts
     assert Plan.read(folder).table.to_pylist() == plan.table.to_pylist()
+
+
+def test_settings_and_axes_are_read_without_the_rest(scan: Scan, tmp_path: Path) -> None:
+    text = TEXT.replace("model.width = [1, 2]", f"model.width = {list(range(1, 3001))}")
+    folder = ScanFolder(tmp_path)
+    large = read(text)
+    plan = expand(large)
+    plan.write(folder)
+    points = {point.key: point.settings for point in configurations(large)}
+    wanted = [next(iter(points)), list(points)[-1], "f" * 32]
+    assert read_settings(folder, wanted) == {key: points[key] for key in wanted[:2]}
+    assert read_settings(folder, []) == {}
+    assert read_axes(folder) == {family: tuple(plan.axes(family)) for family in ("A", "B")}
 
 
 def test_the_digits_scan_is_24_trials_of_two_families() -> None:

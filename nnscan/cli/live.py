@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from nnscan.cli.parts import Part
     from nnscan.launch_options import LaunchOptions
     from nnscan.results.folder import ScanFolder
 
 DRAWINGS_A_SECOND = 4
 SECONDS_A_LINE = 10.0
-LINES_BESIDE_FAMILIES = 5
+LINES_BESIDE_PARTS = 5
 """Bar, states, an empty line, the prompt before and the one after."""
 
 COLOURS = {"done": "green", "running": "cyan", "pending": "dim", "failed": "bold red", "diverged": "yellow"}
@@ -35,18 +36,27 @@ COLOURS = {"done": "green", "running": "cyan", "pending": "dim", "failed": "bold
 Lines = Callable[[], Sequence[str]]
 """Returns what is to be shown below a progress, at once."""
 
+Parts = Callable[[Progress, int], "Sequence[Part]"]
+"""Returns what a terminal shows below the families, if it has room; takes the terminal's width."""
+
+
+def no_parts(progress: Progress, width: int) -> Sequence[Part]:  # noqa: ARG001
+    """Return nothing to be shown below the families."""
+    return ()
+
 
 @contextmanager
-def showing(waiting: str, below: Lines = tuple) -> Iterator[Show]:
+def showing(waiting: str, below: Lines = tuple, parts: Parts = no_parts) -> Iterator[Show]:
     """Give the function that a launch tells its progress to; until it is first called, `waiting` is shown.
 
-    What `below` returns stands below the progress: on Slurm what the scheduler says.
+    What `below` returns stands below the progress: on Slurm what the scheduler says. What `parts` returns comes last,
+    on a terminal.
     """
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
     if console.is_terminal and not console.is_dumb_terminal:
-        with _drawn(console, waiting, below) as show:
+        with _drawn(console, waiting, below, parts) as show:
             yield show
     else:
         yield Log(lambda text: console.print(text, soft_wrap=True, markup=False), below)
@@ -137,7 +147,7 @@ class Log:
 
 
 @contextmanager
-def _drawn(console: Console, waiting: str, below: Lines) -> Iterator[Show]:
+def _drawn(console: Console, waiting: str, below: Lines, parts: Parts) -> Iterator[Show]:
     from rich.live import Live
     from rich.spinner import Spinner
 
@@ -151,7 +161,8 @@ def _drawn(console: Console, waiting: str, below: Lines) -> Iterator[Show]:
         progress, when = seen[-1]
         told = [line for text in below() for line in textwrap.wrap(text, console.width, subsequent_indent="  ")]
         starting = not told and not ran.is_set()
-        return drawing(progress, console.height, since=time.monotonic() - when, below=told, starting=starting)
+        since, shown = time.monotonic() - when, parts(progress, console.width)
+        return drawing(progress, console.size, since=since, below=told, starting=starting, parts=shown)
 
     def show(event: Progress | Decoding) -> None:
         if isinstance(event, Decoding):
@@ -166,18 +177,28 @@ def _drawn(console: Console, waiting: str, below: Lines) -> Iterator[Show]:
 
 
 def drawing(
-    progress: Progress, height: int = 25, *, since: float = 0.0, below: Sequence[str] = (), starting: bool = False
+    progress: Progress,
+    size: tuple[int, int] = (80, 25),
+    *,
+    since: float = 0.0,
+    below: Sequence[str] = (),
+    starting: bool = False,
+    parts: Sequence[Part] = (),
 ) -> Group:
-    """Return what a terminal of `height` lines shows, `since` seconds after `progress` was taken.
+    """Return what a terminal of that width and height shows, `since` seconds after `progress` was taken.
 
-    Where no worker of a launch has begun yet, `starting`: Ray and torch take 5 to 15 s to load.
+    Where no worker of a launch has begun yet, `starting`: Ray and torch take 5 to 15 s to load. Of `parts` what there
+    is room for.
     """
     from rich.console import Group
     from rich.text import Text
 
-    most = max(1, height - LINES_BESIDE_FAMILIES - len(below))
+    from nnscan.cli.parts import fitted
+
+    width, height = size
     told = [Text(line, style="dim") for line in below]
-    return Group(_bar(progress), _states(progress, since, starting=starting), *told, _families(progress, most))
+    lines = fitted([_families(progress, width), *parts], max(1, height - LINES_BESIDE_PARTS - len(below)))
+    return Group(_bar(progress), _states(progress, since, starting=starting), *told, *lines)
 
 
 def _bar(progress: Progress) -> Table:
@@ -218,16 +239,19 @@ def _times(progress: Progress, since: float) -> Text:
     return text
 
 
-def _families(progress: Progress, most: int) -> Table:
-    from rich.table import Table
+def _families(progress: Progress, width: int) -> Part:
+    from nnscan.cli.parts import Cells, Part, rows
 
-    table = Table.grid(padding=(0, 2))
-    for justify in ("left", "right", "left", "left"):
-        table.add_column(justify=justify, no_wrap=True, overflow="ellipsis")
-    shown = progress.families if len(progress.families) <= most else progress.families[: most - 1]
-    for family in shown:
-        ended = f"{family.completed + family.diverged + family.failed} of {family.total}"
-        table.add_row(family.name, ended, best(family, progress.metric), family.configuration[:KEY_DIGITS])
-    if len(shown) < len(progress.families):
-        table.add_row(f"and {len(progress.families) - len(shown)} families more", "", "", "")
-    return table
+    families = progress.families
+    columns = [
+        Cells(head="", texts=[family.name for family in families]),
+        Cells(head="", texts=list(map(_ended, families)), right=True),
+        Cells(head="", texts=[best(family, progress.metric) for family in families], drop=1),
+        Cells(head="", texts=[family.configuration[:KEY_DIGITS] for family in families], drop=2),
+    ]
+    lines = rows(columns, width)[1]
+    return Part(entries=[[line] for line in lines], more=lambda hidden: f"and {hidden} families more")
+
+
+def _ended(family: FamilyProgress) -> str:
+    return f"{family.completed + family.diverged + family.failed} of {family.total}"

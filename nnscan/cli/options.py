@@ -115,6 +115,11 @@ def command(folder: ScanFolder, *words: str) -> str:
     return shlex.join(["nnscan", *words, folder.path.name, *_scan_dir(folder)])
 
 
+def about_trial(folder: ScanFolder, command: str, trial: str) -> str:
+    """Return a command that takes a trial, and the scan as an option: `nnscan logs KEY --scan NAME`."""
+    return shlex.join(["nnscan", command, trial, "--scan", folder.path.name, *_scan_dir(folder)])
+
+
 def _scan_dir(folder: ScanFolder) -> list[str]:
     scans = shortest(folder.path.parent)
     return [] if scans == Path("scans") else ["--scan-dir", str(scans)]

@@ -11,12 +11,14 @@ from rich.text import Text
 
 from nnscan.cli import plain
 from nnscan.cli.sheets import Column, axis_columns, counts_line, family_line, trouble_lines
+from nnscan.cli.sparks import bar
 from nnscan.results.wording import (
     KEY_DIGITS,
     UNKNOWN,
     duration,
     mark,
     number,
+    once,
     retrained_note,
     score,
     short_names,
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from nnscan.results.summary import Retrained, Summary
 
 BAR_CELLS = 12
-EIGHTHS = " ▏▎▍▌▋▊▉█"
-"""Left parts of a cell, by eighths."""
 
 
 class Command(Text):
@@ -184,7 +184,7 @@ def _drawn_marginals(family: FamilySummary, smallest: bool) -> list[Column]:
     cells = {column.head: column.cells for column in plain.marginal_columns(family)}
     means = [effect.mean for marginal in family.marginals for effect in marginal.effects]
     return [
-        Column("axis", _once(cells["axis"])),
+        Column("axis", once(cells["axis"])),
         Column("value", cells["value"]),
         Column("mean", cells["mean"], right=True),
         Column("std", cells["std"], right=True),
@@ -193,19 +193,10 @@ def _drawn_marginals(family: FamilySummary, smallest: bool) -> list[Column]:
     ]
 
 
-def _once(cells: Sequence[str]) -> list[str]:
-    return [cell if index == 0 or cell != cells[index - 1] else "" for index, cell in enumerate(cells)]
-
-
 def bars(values: Sequence[float]) -> list[str]:
     """Return a bar for each value: none for the least, `BAR_CELLS` long for the greatest."""
     low, high = min(values), max(values)
-    scale = 8 * BAR_CELLS / (high - low) if high > low else 0.0
-    return [_bar(round((value - low) * scale)) for value in values]
-
-
-def _bar(eighths: int) -> str:
-    return (EIGHTHS[8] * (eighths // 8) + EIGHTHS[eighths % 8]).rstrip()
+    return [bar((value - low) / (high - low) if high > low else 0.0, BAR_CELLS) for value in values]
 
 
 def _drawn_retrained(rows: Sequence[Retrained], metric: str) -> list[Column]:

@@ -124,16 +124,22 @@ def read_rows(path: Path, offset: int = 0, *, skip: tuple[bytes, ...] = ()) -> t
     What does not parse is skipped: a torn line, or the zeros that a lost page of a network file system leaves. Lines
     that begin with one of `skip` are passed over unread. FileNotFoundError where the journal was closed or sealed.
     """
+    lines, offset = read_lines(path, offset)
+    rows = [parse(line) for line in lines if not line.startswith(skip)]
+    return [row for row in rows if row], offset
+
+
+def read_lines(path: Path, offset: int = 0) -> tuple[list[bytes], int]:
+    """Return the lines that stand behind byte `offset`, unread, and the offset behind them: whole lines only."""
     with path.open("rb") as file:
         file.seek(offset)
         content = file.read()
     whole = content.rfind(b"\n") + 1
-    lines = content[:whole].split(b"\n")
-    rows = [_parse(line) for line in lines if line and not line.startswith(skip)]
-    return [row for row in rows if row], offset + whole
+    return [line for line in content[:whole].split(b"\n") if line], offset + whole
 
 
-def _parse(line: bytes) -> Row | None:
+def parse(line: bytes) -> Row | None:
+    """Return the row that a line of a journal holds, None where it holds none."""
     try:
         row = json.loads(line.strip(b"\0").decode())
     except (ValueError, RecursionError):

@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from nnscan.plan import read_columns
 from nnscan.results.asked import asked
 from nnscan.results.folder import ScanFolder
-from nnscan.results.journal import DETAILS, Journal, Row, journals, names_in, read_rows
+from nnscan.results.highlights import Details, Highlights
+from nnscan.results.journal import DETAILS, Journal, Row, journals, names_in, parse, read_lines
 from nnscan.results.metric import smallest_wins
 from nnscan.results.part import VanishedError, describe, read_groups
 from nnscan.results.schema import TRIALS
@@ -29,9 +30,8 @@ from nnscan.trial import Status
 PLAN_COLUMNS = ("key", "configuration", "family")
 """Of plan.parquet, as far as a follower reads it."""
 
-_PART = pa.schema(
-    {name: TRIALS[name] for name in ("trial", "status", "failure", "attempt", "metric", "score", "seconds")}
-)
+_COUNTED = ("trial", "status", "failure", "attempt", "metric", "score", "seconds")
+"""Columns of trials/ that counts are made of."""
 
 _ENDED = {Status.COMPLETED: State.COMPLETED, Status.DIVERGED: State.DIVERGED, Status.FAILED: State.FAILED}
 
@@ -73,6 +73,8 @@ class Progress:
     """Since the follower began."""
     seconds_left: float | None
     """From what finished trials took and how many workers run; None while either is nothing."""
+    highlights: Highlights | None = None
+    """Best configurations, running trials, failures: where the follower was asked for them."""
 
     @property
     def ended(self) -> int:
@@ -102,12 +104,18 @@ class Follower:
         `PLAN_COLUMNS` of the trials to follow; without it, those of `plan.parquet`.
     metric : str
         The scan's; "" for the one in its scan file.
+    details : bool
+        Whether to tell highlights, too: the rows of epochs are read for them.
     """
 
-    def __init__(self, folder: ScanFolder, plan: pa.Table | None = None, metric: str = "") -> None:
+    def __init__(
+        self, folder: ScanFolder, plan: pa.Table | None = None, metric: str = "", *, details: bool = False
+    ) -> None:
         self._folder = folder
         self._metric = metric or asked(folder).metric
         self._tally = Tally(read_columns(folder, PLAN_COLUMNS) if plan is None else plan)
+        self._details = Details(folder, self._tally, self._metric) if details else None
+        self._columns = pa.schema({name: TRIALS[name] for name in (*_COUNTED, *(Details.COLUMNS if details else ()))})
         self._tails: dict[str, _Tail] = {}
         self._parts: set[str] = set()
         self._began = time.monotonic()
@@ -133,17 +141,23 @@ class Follower:
 
     def _read_journal(self, tail: _Tail) -> None:
         try:
-            rows, tail.offset = read_rows(tail.journal.path, tail.offset, skip=DETAILS)
+            lines, tail.offset = read_lines(tail.journal.path, tail.offset)
         except FileNotFoundError:
             return  # closed or sealed this moment: the next poll finds it under its other name, or its part
-        for row in rows:
-            if not tail.closed:
-                self._take(tail, row)
+        for line in lines:
+            if tail.closed:
+                return
+            if not line.startswith(DETAILS):
+                self._take(tail, parse(line) or {"row": ""})
+            elif self._details:
+                self._details.add(line)
 
     def _take(self, tail: _Tail, row: Row) -> None:
         match row["row"]:
             case "start":
                 tail.trials.add(row["trial"])
+                if self._details:
+                    self._details.begin(row)
             case "end":
                 tail.trials.discard(row["trial"])
                 self._end(row)
@@ -157,6 +171,8 @@ class Follower:
         trial = np.array([row["trial"]], dtype="S")
         state = np.array([_ENDED[Status(row["status"])]], dtype=np.int64)
         self._tally.end(trial, state, _one(score), _one(row.get("seconds")))
+        if self._details:
+            self._details.end(row)
 
     def _read_parts(self) -> None:
         names = {name for name in names_in(self._folder.trials) if name.endswith(".parquet")}
@@ -169,16 +185,19 @@ class Follower:
             self._parts.add(name)
 
     def _read_part(self, name: str) -> None:
-        for table in read_groups(describe(self._folder.trials / name), _PART):
+        for table in read_groups(describe(self._folder.trials / name), self._columns):
             same = pc.equal(table["metric"], self._metric).fill_null(False).to_numpy()
             scores = np.where(same, floats(table["score"]), math.nan)
             trials = np.array(table["trial"].to_pylist(), dtype="S")
             self._tally.end(trials, ended_states(table), scores, floats(table["seconds"]))
+            if self._details:
+                self._details.take_part(table)
 
     def _progress(self) -> Progress:
         writing = [tail for tail in self._tails.values() if tail.journal.cause is None and not tail.closed]
         smallest = smallest_wins(self._metric)
-        counts = self._tally.counts([trial for tail in writing for trial in tail.trials])
+        running = [trial for tail in writing for trial in tail.trials]
+        counts = self._tally.counts(running)
         left = self._tally.seconds_of_work(counts)
         return Progress(
             **_named(counts.sum(axis=0)),
@@ -186,6 +205,7 @@ class Follower:
             metric=self._metric,
             seconds=time.monotonic() - self._began,
             seconds_left=left / len(writing) if writing and math.isfinite(left) else None,
+            highlights=self._details.look(running, counts) if self._details else None,
         )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from nnscan.results.scores import State, codes_of
 from nnscan.results.selection import Flags, Floats, Integers
@@ -59,7 +60,7 @@ class Tally:
     def end(self, trials: Keys, states: Integers, scores: Floats, seconds: Floats) -> None:
         """Take ends in: an element a trial; those that are not of the plan are ignored."""
         trials, firsts = np.unique(trials, return_index=True)
-        places, known = self._find(trials)
+        places, known = self.find_all(trials)
         places, rows = places[known], firsts[known]
         news = self._better(self._states[places], states[rows])
         self._move(places[news], states[rows[news]])
@@ -71,7 +72,7 @@ class Tally:
     def counts(self, running: Sequence[str]) -> Integers:
         """Return how many trials of each configuration are in each state, those that run now taken into account."""
         counts = self._counts.astype(np.int64)
-        places, known = self._find(np.unique(np.array(running, dtype="S")))
+        places, known = self.find_all(np.unique(np.array(running, dtype="S")))
         for place in places[known]:
             state = self._states[place]
             if state in (State.PENDING, State.FAILED):  # a failed one that runs is tried again
@@ -92,6 +93,16 @@ class Tally:
         left = counts[:, State.PENDING] + 0.5 * counts[:, State.RUNNING]
         return float((typical * left).sum())
 
+    def leaders(self, family: str, counts: Integers, *, smallest: bool, top: int) -> list[Best]:
+        """Return the best configurations of a family: complete ones first, then those that lack a score, best first."""
+        members = self.members[family]
+        scored = members[self._scored[members] > 0]
+        complete = self._scored[scored] == counts[scored].sum(axis=1)
+        means = self._scores[scored] / self._scored[scored]
+        order = np.lexsort((means if smallest else -means, ~complete))[:top]
+        places = zip(scored[order], means[order], strict=True)
+        return [self._best(int(place), float(mean), counts) for place, mean in places]
+
     def best(self, family: str, counts: Integers, *, smallest: bool) -> Best | None:
         """Return the best of a family: of its complete configurations, of all while none is; None without a score."""
         members = self.members[family]
@@ -102,10 +113,35 @@ class Tally:
             return None
         means = self._scores[candidates] / self._scored[candidates]
         index = means.argmin() if smallest else means.argmax()
-        place = int(candidates[index])
-        return Best(self._names[place].as_py(), float(means[index]), int(self._scored[place]), int(counts[place].sum()))
+        return self._best(int(candidates[index]), float(means[index]), counts)
 
-    def _find(self, trials: Keys) -> tuple[Integers, Flags]:
+    def _best(self, place: int, mean: float, counts: Integers) -> Best:
+        return Best(self._names[place].as_py(), mean, int(self._scored[place]), int(counts[place].sum()))
+
+    def members_of(self, configuration: str) -> Integers:
+        """Return the places of a configuration's trials; none where the plan does not have it."""
+        place = pc.index(self._names, configuration).as_py()
+        found: Integers = np.flatnonzero(self._configurations == place)
+        return found
+
+    def find(self, trial: str) -> int | None:
+        """Return the place of a trial in the plan, from 0 on; None where it is not of the plan."""
+        places, known = self.find_all(np.array([trial], dtype="S"))
+        return int(places[0]) if known[0] else None
+
+    def key(self, place: int) -> str:
+        """Return the key of the trial at that place."""
+        return bytes(self._keys[place]).decode()
+
+    def state(self, place: int) -> State:
+        """Return what became of the trial at that place, as far as ends tell."""
+        return State(int(self._states[place]))
+
+    def __len__(self) -> int:
+        """Return how many trials the plan has, each once."""
+        return len(self._keys)
+
+    def find_all(self, trials: Keys) -> tuple[Integers, Flags]:
         """Return the place of each trial, and whether it is one of the plan."""
         places = np.searchsorted(self._keys, trials)
         places[places == len(self._keys)] = 0

@@ -44,6 +44,11 @@ def spread(mean: float, std: float) -> str:
     return score(mean) if math.isnan(std) else f"{score(mean)} ± {score(std) if std < 1e4 else f'{std:.1e}'}"
 
 
+def once(texts: Sequence[str]) -> list[str]:
+    """Return the texts, blank where one is like that above it."""
+    return [text if place == 0 or text != texts[place - 1] else "" for place, text in enumerate(texts)]
+
+
 def value_text(value: Any) -> str:
     """Return a hyperparameter as one word: a string as itself, all else as in JSON."""
     if value is None:

@@ -43,7 +43,7 @@ OVER = replace(PROGRESS, completed=11, failed=1, running=0, pending=0, seconds_l
 def drawn(progress: Progress, *, height: int = 25, **options: Any) -> list[str]:
     """Return the lines that a terminal of 80 columns shows."""
     console = Console(file=StringIO(), width=80, height=height, force_terminal=True, color_system=None)
-    console.print(live.drawing(progress, height, **options))
+    console.print(live.drawing(progress, (80, height), **options))
     return console.file.getvalue().rstrip("\n").split("\n")  # type: ignore[attr-defined]
 
 

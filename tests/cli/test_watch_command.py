@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 from commanding import Command
-from scan_by_hand import GRID, write_bundle
+from scan_by_hand import END, GRID, PLACE, key_of, start_of, write_bundle, write_scan
 from submitted_by_hand import running, submitted_scan, tell_queue, waiting
 
 from nnscan import watching
+from nnscan.results import store
+from nnscan.results.folder import ScanFolder
+from nnscan.results.journal import Writer
 
 ALL = [(point, fold, 0.5) for point in GRID for fold in range(3)]
 
@@ -51,7 +54,7 @@ def test_a_pipe_gets_a_line_with_what_the_scheduler_says(
 
 
 def test_ctrl_c_ends_the_watching_alone(nnscan: Command, launched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(watching, "watch", interrupt)
@@ -60,3 +63,43 @@ def test_ctrl_c_ends_the_watching_alone(nnscan: Command, launched: Path, monkeyp
         0,
         "The scan goes on. Look again: nnscan watch small. End it: nnscan cancel small\n",
     )
+
+
+def first_key(place: Path) -> str:
+    table = store.read_trials(ScanFolder(place / "scans" / "small"), ["trial", "kind"]).to_pylist()
+    return next(str(row["trial"]) for row in table if row["kind"] == "trial")
+
+
+def test_a_trial_that_is_over_is_told_at_once(nnscan: Command, launched: Path) -> None:
+    key = first_key(launched)
+    result = nnscan("watch", "small", "--trial", key[:8])
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"Trial {key[:8]}: completed after 0:00:0")
+    assert "epoch 1 of 1, score 0." in result.stdout
+    assert f"Trial {key[:8]}: completed, epoch 1 of 1, train_loss " in result.stderr
+
+
+def test_a_failed_trial_is_told_with_the_way_to_its_log(nnscan: Command, empty: Path) -> None:
+    folder = write_scan(empty / "scans" / "s")
+    (folder.launches / "20260101").mkdir(parents=True)
+    writer = Writer(folder, "b1", PLACE)
+    writer.start(start_of(GRID[0], 0))
+    writer.end({"trial": key_of(GRID[0], 0), **END, "status": "failed", "failure": "config", "error": "ValueError: no"})
+    key = key_of(GRID[0], 0)
+    assert nnscan("watch", "s", "--trial", key).stdout.splitlines() == [
+        f"Trial {key[:8]}: failed, no epochs",
+        f"Its log: nnscan logs {key[:8]} --scan s",
+    ]
+
+
+def test_a_trial_that_nobody_runs_is_not_waited_for(nnscan: Command, empty: Path) -> None:
+    folder = write_scan(empty / "scans" / "s")
+    (folder.launches / "20260101").mkdir(parents=True)
+    key = key_of(GRID[0], 0)
+    assert nnscan("watch", "s", "--trial", key).stdout == f"Trial {key[:8]}: pending, no epochs\n"
+
+
+def test_an_unknown_key_is_refused(nnscan: Command, launched: Path) -> None:
+    result = nnscan("watch", "small", "--trial", "zz")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--trial: found 'zz'; no trial of the scan begins so." in result.stderr

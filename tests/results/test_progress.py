@@ -189,14 +189,14 @@ def test_a_poll_reads_only_what_is_new(scan, monkeypatch):
     from nnscan.results import progress as module
 
     offsets = []
-    read = module.read_rows
+    read = module.read_lines
 
-    def spy(path, offset, **keywords):
-        rows, end = read(path, offset, **keywords)
+    def spy(path, offset):
+        lines, end = read(path, offset)
         offsets.append((offset, end))
-        return rows, end
+        return lines, end
 
-    monkeypatch.setattr(module, "read_rows", spy)
+    monkeypatch.setattr(module, "read_lines", spy)
     follower = Follower(scan)
     writer = write_bundle(scan, "b1", [(*ALL[0], 0.5)])
     follower.poll()
