@@ -9,7 +9,20 @@ from typing import Annotated
 
 import typer
 
-from nnscan.cli import cancel, doctor, evaluate, launch, logs, predict, report, retrain_best, status, summarize, watch
+from nnscan.cli import (
+    cancel,
+    doctor,
+    evaluate,
+    launch,
+    logs,
+    predict,
+    report,
+    retrain_best,
+    samples,
+    status,
+    summarize,
+    watch,
+)
 from nnscan.cli.commands import Commands
 from nnscan.version import __version__
 
@@ -68,6 +81,7 @@ app.command()(retrain_best.retrain_best)
 app.command()(evaluate.evaluate)
 app.command()(report.report)
 app.command()(predict.predict)
+app.command()(samples.samples)
 app.command()(doctor.doctor)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nnscan.data.normalization import Normalization
+from nnscan.data.pictures import displayed, png
 from nnscan.results.calibration import expected_calibration_error
 
 if TYPE_CHECKING:
@@ -113,26 +113,3 @@ def seen(network: nn.Module, normalization: Normalization, images: Tensor) -> Te
     inputs = images.float() * scale + shift
     fit = getattr(network, "fitted_input", None)
     return fit(inputs) if fit else inputs
-
-
-def displayed(inputs: Tensor) -> Tensor:
-    """Return inputs (n, C, H, W), float32, as pictures, uint8: each from its own least to its own largest value.
-
-    One scale for all channels of a picture, so that what normalisation does to colours shows.
-    """
-    flat = inputs.flatten(1)
-    least, largest = flat.amin(1), flat.amax(1)
-    span = torch.where(largest > least, largest - least, torch.ones_like(least))
-    shape = (-1, *[1] * (inputs.dim() - 1))
-    scaled = (inputs - least.view(shape)) / span.view(shape) * 255
-    return scaled.nan_to_num(0.0).round().clamp(0, 255).to(torch.uint8)
-
-
-def png(picture: Tensor) -> bytes:
-    """Return a picture (C, H, W), uint8, as the content of a PNG file."""
-    from PIL import Image  # 0.1 s, which only a test at the end of a retraining pays
-
-    pixels = picture.squeeze(0).numpy() if len(picture) == 1 else picture.permute(1, 2, 0).contiguous().numpy()
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, "PNG")
-    return content.getvalue()

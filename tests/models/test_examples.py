@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nnscan.data.normalization import Normalization
 from nnscan.models.build import build
-from nnscan.models.examples import Examined, calibration_error, choose, displayed, examples_table, png, seen
+from nnscan.models.examples import Examined, calibration_error, choose, examples_table, seen
 
 torch.set_num_threads(1)
 
@@ -93,20 +93,6 @@ def pixels(content: bytes) -> np.ndarray[Any, Any]:
     with Image.open(io.BytesIO(content)) as image:
         assert image.format == "PNG"
         return np.asarray(image)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_png_holds_the_pixels(channels: int) -> None:
-    picture = torch.randint(0, 256, (channels, 5, 7), dtype=torch.uint8)
-    found = pixels(png(picture))
-    assert found.shape == ((5, 7) if channels == 1 else (5, 7, 3))
-    assert np.array_equal(found.reshape(5, 7, channels), picture.permute(1, 2, 0).numpy())
-
-
-def test_a_picture_spans_0_to_255_with_one_scale_for_its_channels() -> None:
-    inputs = torch.tensor([[[[-2.0, 0.0]], [[1.0, 2.0]]], [[[5.0, 5.0]], [[5.0, 5.0]]]])  # (2, 2, 1, 2)
-    assert displayed(inputs).tolist() == [[[[0, 128]], [[191, 255]]], [[[0, 0]], [[0, 0]]]]
-    assert displayed(torch.full((1, 1, 1, 2), float("nan"))).tolist() == [[[[0, 0]]]]
 
 
 def test_a_network_that_fits_its_inputs_sees_them_fitted() -> None:
