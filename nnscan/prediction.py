@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nnscan.data.images import CHANNELS, decode
 from nnscan.errors import DataError
-from nnscan.models.folder import ModelCard, load_model
+from nnscan.models.folder import LoadedModel, ModelCard, load_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +42,25 @@ def predict(folder: Path, files: Sequence[Path]) -> list[Prediction]:
         Where the folder holds no model for square images, or files cannot be read: all of them are named.
     """
     model = load_model(folder)
-    size, color = _image_format(model.card, folder)
-    rows = model.predict(_read_images(files, size, color)).tolist()
+    return predictions(model, files, images_for(model, folder, files))
+
+
+def predictions(model: LoadedModel, files: Sequence[Path], images: Tensor) -> list[Prediction]:
+    """Return what `model` says of `images` (N, C, H, W) as stored, which are those of `files`."""
+    rows = model.predict(images).tolist()
     return [_prediction(model.card, file, row) for file, row in zip(files, rows, strict=True)]
+
+
+def images_for(model: LoadedModel, folder: Path, files: Sequence[Path]) -> Tensor:
+    """Return the images in `files` as the model in `folder` takes them, (N, C, H, W) uint8.
+
+    Raises
+    ------
+    DataError
+        Where it takes no square images, or files cannot be read: all of them are named.
+    """
+    size, color = _image_format(model.card, folder)
+    return _read_images(files, size, color)
 
 
 def _prediction(card: ModelCard, file: Path, row: list[float]) -> Prediction:

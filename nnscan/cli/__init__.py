@@ -13,6 +13,7 @@ from nnscan.cli import (
     cancel,
     doctor,
     evaluate,
+    explain,
     launch,
     logs,
     predict,
@@ -81,6 +82,7 @@ app.command()(retrain_best.retrain_best)
 app.command()(evaluate.evaluate)
 app.command()(report.report)
 app.command()(predict.predict)
+app.command()(explain.explain)
 app.command()(samples.samples)
 app.command()(doctor.doctor)
 

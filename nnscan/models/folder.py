@@ -84,10 +84,20 @@ class LoadedModel:
         DataError
             Where shape or type are not those the network was trained on.
         """
+        outputs = [self.network(self.inputs(part)) for part in torch.split(images, EXAMPLES_AT_A_TIME)]
+        return probabilities(torch.cat(outputs), self.card.settings["task"]["loss"])
+
+    def inputs(self, images: Tensor) -> Tensor:
+        """Return what the network is fed for examples as stored: float32, normalised as in training.
+
+        Raises
+        ------
+        DataError
+            Where shape or type are not those the network was trained on.
+        """
         self._check(images)
         scale, shift = self.card.normalization.tensors(images.dim())
-        outputs = [self.network(part.float() * scale + shift) for part in torch.split(images, EXAMPLES_AT_A_TIME)]
-        return probabilities(torch.cat(outputs), self.card.settings["task"]["loss"])
+        return images.float() * scale + shift
 
     def _check(self, images: Tensor) -> None:
         found = (tuple(images.shape[1:]), str(images.dtype).removeprefix("torch."))
