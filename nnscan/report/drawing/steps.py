@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -60,8 +61,9 @@ def draw_gradient_norms(trials: Mapping[str, Steps]) -> Figure:
     """Return the norm of the gradient of each weight tensor at each step, a panel a training, by its title."""
     columns = min(len(trials), 2)
     figure, axes = panels(-(-len(trials) // columns), columns, (4.6, 3.0), sharex=True, sharey=True)
+    looks = _looks(trials.values())
     for panel, (title, steps) in zip(axes, trials.items(), strict=False):
-        _draw_norms(panel, steps)
+        _draw_norms(panel, steps, looks)
         panel.set_title(title, fontsize=9)
     for panel in axes[len(trials) :]:
         panel.set_axis_off()
@@ -73,20 +75,29 @@ def draw_gradient_norms(trials: Mapping[str, Steps]) -> Figure:
     return figure
 
 
-def _draw_norms(axes: Axes, steps: Steps) -> None:
+def _looks(trials: Iterable[Steps]) -> dict[str, dict[str, Any]]:
+    """Colour and dashes of each weight tensor, the same in all panels; in the order of the largest network."""
+    longest, *others = sorted(([curve.name for curve in one.gradient_norms] for one in trials), key=len, reverse=True)
+    names = list(dict.fromkeys([*longest, *(name for other in others for name in other)]))
+    shades = mpl.colormaps[SEQUENTIAL](np.linspace(0, 0.92, len(names)))
+    dashes = ("-", "--", "-.")
+    return {name: {"color": shades[index], "linestyle": dashes[index % 3]} for index, name in enumerate(names)}
+
+
+def _draw_norms(axes: Axes, steps: Steps, looks: Mapping[str, Mapping[str, Any]]) -> None:
     curves = steps.gradient_norms
-    shades = mpl.colormaps[SEQUENTIAL](np.linspace(0, 0.92, len(curves)))
-    for index, (curve, color) in enumerate(zip(curves, shades, strict=True)):
+    for curve in curves:
         norms = np.maximum(curve.values, FLOOR)
         dense = norms.size * len(curves) > MANY_POINTS
-        dashes = ("-", "--", "-.")[index % 3]
-        axes.plot(norms, color=color, linestyle=dashes, linewidth=0.9, label=short(curve.name, 30), rasterized=dense)
+        axes.plot(norms, **looks[curve.name], linewidth=0.9, label=short(curve.name, 30), rasterized=dense)
     axes.set_yscale("log")
 
 
 def _name_lines(figure: Figure, axes: Sequence[Axes]) -> None:
     """Name the lines of all panels once, beside them."""
-    named = {name: line for panel in axes for line, name in zip(*panel.get_legend_handles_labels(), strict=True)}
+    handles = [panel.get_legend_handles_labels() for panel in axes]
+    found = sorted((list(zip(names, lines, strict=True)) for lines, names in handles), key=len, reverse=True)
+    named = {name: line for panel in found for name, line in panel}  # in the order of the largest network
     names = list(named)
     if len(names) > LEGEND:
         names = [*names[: LEGEND // 2], *names[-LEGEND // 2 :]]

@@ -60,17 +60,23 @@ def _filter(family: FamilySummary) -> Html:
 
 def _board(material: Material, family: FamilySummary) -> Html:
     names = short_names(family.axes)
-    heads = [*_heads(material.summary.metric), *((names[path], path) for path in family.axes)]
+    scores, costs = _heads(material.summary.metric)
+    heads = [*scores, *((names[path], path) for path in family.axes), *costs]
     rows = [_row(material, family, leader) for leader in family.leaders[:ROWS]]
     body = element("tbody", joined(rows))
     table = element("table", element("thead", element("tr", *(_head(*head) for head in heads))), body, class_="board")
     return element("div", table, class_="scroll tall")
 
 
-def _heads(metric: str) -> list[tuple[str, str]]:
-    """Text of each fixed column's head, and the name that it is filtered by."""
-    names = ("#", ""), (metric, metric), ("± std", "std"), ("n", "n"), ("epoch", "epoch"), ("time", "seconds")
-    return [*names, ("parameters", "parameters"), ("cost", "cost"), ("test", "test"), ("configuration", "key")]
+Heads = list[tuple[str, str]]
+"""Text of a column's head, and the name that it is filtered by."""
+
+
+def _heads(metric: str) -> tuple[Heads, Heads]:
+    """What stands before the axes, and what behind."""
+    scores = [("#", ""), (metric, metric), ("± std", "std"), ("n", "n"), ("test", "test")]
+    costs = [("epoch", "epoch"), ("time", "seconds"), ("parameters", "parameters"), ("cost", "cost")]
+    return scores, [*costs, ("configuration", "key")]
 
 
 def _head(text: str, name: str) -> Html:
@@ -78,7 +84,8 @@ def _head(text: str, name: str) -> Html:
 
 
 def _row(material: Material, family: FamilySummary, leader: Leader) -> Html:
-    cells = [*_fixed(material, leader), *(_value(leader.hyperparameters[path]) for path in family.axes)]
+    values = (_value(leader.hyperparameters[path]) for path in family.axes)
+    cells = [*_scores(material, leader), *values, *_costs(leader)]
     style = "winner" if leader.winner else "tied" if leader.tied else False
     told = (
         element("td", cell.text, data_value=cell.value, class_="number" if isinstance(cell.value, float) else False)
@@ -87,20 +94,22 @@ def _row(material: Material, family: FamilySummary, leader: Leader) -> Html:
     return element("tr", *told, class_=style)
 
 
-def _fixed(material: Material, leader: Leader) -> Iterator[Cell]:
+def _scores(material: Material, leader: Leader) -> Iterator[Cell]:
     mark = " ★ wins" if leader.winner else " = tied" if leader.tied else ""
     tested = test_scores(material, leader.configuration)
-    parameters = UNKNOWN if leader.parameters is None else f"{leader.parameters:,}"
-    cost = UNKNOWN if math.isnan(leader.cost) else f"{leader.cost:.2g}×"
     yield Cell(f"{leader.rank}{mark}", float(leader.rank))
     yield Cell(score(leader.mean), leader.mean)
     yield Cell(score(leader.std), leader.std)
     yield Cell(f"{leader.n}", float(leader.n))
+    yield Cell(tested.accuracy, tested.mean_accuracy)
+
+
+def _costs(leader: Leader) -> Iterator[Cell]:
+    parameters = UNKNOWN if leader.parameters is None else f"{leader.parameters:,}"
     yield Cell(number(leader.best_epoch), leader.best_epoch)
     yield Cell(duration(leader.seconds), leader.seconds)
     yield Cell(parameters, math.nan if leader.parameters is None else float(leader.parameters))
-    yield Cell(cost, leader.cost)
-    yield Cell(tested.accuracy, tested.mean_accuracy)
+    yield Cell(UNKNOWN if math.isnan(leader.cost) else f"{leader.cost:.2g}×", leader.cost)
     yield Cell(leader.configuration[:KEY_DIGITS], leader.configuration)
 
 
