@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nnscan.allocation import Allocation, AllocationEndedError, Reason
 from nnscan.data.dataset import load
+from nnscan.errors import StoreError
 from nnscan.launch_folder import Launch
 from nnscan.models.build import build
 from nnscan.results.folder import ScanFolder
@@ -463,3 +464,14 @@ def _recorded(one: Trial, state: TrainingState, rows: list[dict[str, Any]]) -> l
     assert trials.train(state, trials.data_of(one), rows)
     assert state.step_values is not None
     return [state.step_values.of_epoch(epoch + 1) for epoch in range(state.epoch)]
+
+
+def refused_weights(group: Group, changes: dict[str, Any], folder: str) -> str:
+    """Train where weights cannot be kept; return what each rank is told."""
+    Path(folder).mkdir(exist_ok=True)
+    (Path(folder) / "kept").touch()  # a file in the way
+    try:
+        network_trial(group, changes, folder)
+    except StoreError as error:
+        return str(error)
+    raise AssertionError("nothing was refused")

@@ -108,3 +108,25 @@ def test_synchronised_batch_normalisation_on_cuda_is_torchs_own(
         found.append([own.grad, module.weight.grad, module.bias.grad, module.running_mean, module.running_var])
     for expected, value in zip(*found, strict=True):
         torch.testing.assert_close(value, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_steps_are_recorded_on_cuda_and_go_on_from_a_checkpoint(tmp_path: Path) -> None:
+    asked = ["accuracy", "gradient_norms", "loss"]
+    one = trial(model=CNN, training={"steps": asked})
+    found = {}
+    for device in ("cpu", "cuda"):
+        data = TrialData.of(dataset(), one, device)
+        state = begin(one, data)
+        steps = iter(range(1, 100))
+        rows: list[dict[str, Any]] = []
+        assert not train(state, data, rows, lambda steps=steps: next(steps) == 8)  # type: ignore[misc]
+        save(tmp_path / device, "w", state, rows, fingerprint="f")
+        checkpoint = load_newest(tmp_path / device, one.key, fingerprint="f").checkpoint
+        assert checkpoint is not None
+        resumed = restore(checkpoint, one, data)
+        train(resumed, data, list(checkpoint.rows))
+        assert resumed.step_values is not None
+        found[device] = [resumed.step_values.of_epoch(epoch) for epoch in (1, 2)]
+    for ours, theirs in zip(found["cuda"], found["cpu"], strict=True):
+        assert list(ours) == list(theirs)
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=5e-2)

@@ -250,6 +250,23 @@ def test_rank_0_writes_checkpoints_and_the_best_weights(ranks: Ranks, tmp_path: 
         torch.testing.assert_close(value, weights[name], rtol=1e-3, atol=1e-4)
 
 
+def test_rank_0_keeps_the_weights_of_every_so_many_epochs(ranks: Ranks, tmp_path: Path) -> None:
+    changes = {**DIGITS, "training": {**DIGITS["training"], "keep_every": 1}}
+    found = ranks.run(2, "network_trial", changes=changes, folder=str(tmp_path / "scan"))
+    assert found[0] == found[1]
+    kept = sorted((tmp_path / "scan" / "kept").iterdir())
+    assert [path.name.partition(".")[2] for path in kept] == ["epoch-0001", "epoch-0002"]
+    model = load_model(kept[1])
+    assert on_ranks.digest(list(model.network.state_dict().values())) == found[0]["weights"]
+
+
+def test_weights_that_rank_0_cannot_keep_end_all_ranks_alike(ranks: Ranks, tmp_path: Path) -> None:
+    changes = {**DIGITS, "training": {**DIGITS["training"], "keep_every": 1}}
+    found = ranks.run(2, "refused_weights", changes=changes, folder=str(tmp_path / "scan"))
+    assert "cannot write" in found[0]
+    assert "rank 0 says why" in found[1]
+
+
 def test_a_retraining_leaves_a_model_that_one_process_loads(ranks: Ranks, tmp_path: Path) -> None:
     changes = {**DIGITS, "kind": "retraining", "model": CNN}
     found = ranks.run(2, "network_trial", changes=changes, folder=str(tmp_path / "scan"))
