@@ -385,12 +385,15 @@ def test_pandas_duckdb_and_polars_find_what_summarize_finds(digits: Path, monkey
     assert row["parameters"] == leader.parameters
 
 
+MODEL_FILES = {"model.safetensors", "model.json", "predictions.parquet", "examples.parquet"}
+
+
 def test_the_folder_of_a_launched_scan_holds_what_is_drawn(digits: Path) -> None:
     drawing = (DOCS / "tables.md").read_text().split("\n## The folder\n")[1]
     for path in (digits / "scans" / "digits").iterdir():
         assert path.name in drawing
     for model in (digits / "scans" / "digits" / "models").iterdir():
-        assert {file.name for file in model.iterdir()} == {"model.safetensors", "model.json", "predictions.parquet"}
+        assert {file.name for file in model.iterdir()} == MODEL_FILES
 
 
 def test_the_page_of_results_is_made_of_the_scan(
