@@ -42,10 +42,15 @@ def draw_gallery(examples: Sequence[Example]) -> Figure:
     columns = min(len(examples), COLUMNS)
     figure, axes = sheet(-(-len(examples) // columns), columns, (1.3, 1.62))
     for panel, example in zip(axes, examples, strict=False):
-        sign, color = ("✓", GREEN) if example.right else ("✗", VERMILLION)
+        sign, color = _verdict(example)
         text = f"predicted: {short(example.prediction, 13)}\nactual: {short(example.label, 14)} {sign}"
         _show(panel, example.image, text, color)
     return figure
+
+
+def _verdict(example: Example) -> tuple[str, str]:
+    """A sign and a colour that say whether the prediction is right."""
+    return ("✓", GREEN) if example.right else ("✗", VERMILLION)
 
 
 def draw_classes(groups: Mapping[str, Sequence[Example]]) -> Figure:
@@ -63,14 +68,15 @@ def draw_activations(found: Sequence[Activation]) -> Figure:
     """Return for each picture the picture, the map of its predicted class, and the one over the other."""
     pairs = 2 if len(found) > 3 else 1
     rows = -(-len(found) // pairs)
-    figure, axes = sheet(rows, 3 * pairs, (1.5, 1.68))
+    figure, axes = sheet(rows, 3 * pairs, (1.5, 1.72), group=3)
     for place, one in enumerate(found):
         left, middle, right = axes[3 * place : 3 * place + 3]
-        color = GREEN if one.example.right else VERMILLION
         example = one.example
-        title = f"{short(example.prediction, 20)} ({example.probability:.3f}) | {short(example.label, 20)}"
+        sign, color = _verdict(example)
+        title = f"{short(example.prediction, 20)} ({example.probability:.3f}) | {short(example.label, 20)} {sign}"
         _show(left, example.image, "")
         _show(middle, one.map, title, color, cmap="viridis")
+        middle.title.set_fontsize(TITLE + 2)
         _show(right, example.image, "")
         height, width = example.image.shape[:2]
         right.imshow(one.map, cmap="viridis", alpha=0.5, vmin=0, vmax=1, extent=(-0.5, width - 0.5, height - 0.5, -0.5))

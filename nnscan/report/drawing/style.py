@@ -31,6 +31,8 @@ DPI = 160
 NAMES_INCHES = 0.45
 """At the left of a sheet, for the names of its rows."""
 
+GAP_INCHES = 0.35
+
 STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
     "axes.grid": True,
@@ -61,19 +63,22 @@ def panels(rows: int, columns: int, size: tuple[float, float], **shared: Any) ->
     return figure, list(axes.flat)
 
 
-def sheet(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Sequence[Axes]]:
+def sheet(
+    rows: int, columns: int, size: tuple[float, float], group: int | None = None
+) -> tuple[Figure, Sequence[Axes]]:
     """Return a figure of rows x columns pictures, each of `size` inches with what is written above it, and their axes.
 
-    Placed by hand: matplotlib takes seconds to find places for some dozens of panels itself.
+    Every `group` columns there is a gap. Placed by hand: matplotlib takes seconds to find places for dozens of panels.
     """
-    width, height = columns * size[0] + NAMES_INCHES, rows * size[1]
+    gaps = [GAP_INCHES * (column // (group or columns)) for column in range(columns)]
+    width, height = columns * size[0] + NAMES_INCHES + gaps[-1], rows * size[1]
     figure = Figure(figsize=(width, height))
     figure.set_layout_engine("none")
     axes = figure.subplots(rows, columns, squeeze=False)
     side = 0.94 * size[0]
     for place, panel in enumerate(axes.flat):
         row, column = divmod(place, columns)
-        left, bottom = NAMES_INCHES + column * size[0], height - (row + 1) * size[1] + 0.02
+        left, bottom = NAMES_INCHES + column * size[0] + gaps[column], height - (row + 1) * size[1] + 0.02
         panel.set_position((left / width, bottom / height, side / width, side / height))
         panel.set_axis_off()
     return figure, list(axes.flat)

@@ -7,7 +7,9 @@ from functools import partial
 
 import numpy as np
 
-from nnscan.report.drawing.images import draw_classes, draw_gallery, draw_worst
+from nnscan.errors import NnscanError
+from nnscan.report.activations import activations
+from nnscan.report.drawing.images import draw_activations, draw_classes, draw_gallery, draw_worst
 from nnscan.report.drawing.predictions import (
     draw_class_accuracy,
     draw_confusion,
@@ -88,7 +90,7 @@ def _histogram(model: ModelFolder, told: Predictions) -> Picture:
 
 def pictures_section(material: Material) -> Section | None:
     """Return the pictures of the test set; None where no model has any."""
-    parts = [part for model in material.models for part in _pictures(model)]
+    parts = [part for model in material.models for part in (*_pictures(model), *_activations(model))]
     return Section(anchor="pictures", title="Pictures of the test set", parts=tuple(parts)) if parts else None
 
 
@@ -114,6 +116,21 @@ def _pictures(model: ModelFolder) -> Iterator[Picture]:
         )
     if groups:
         yield _sheet(f"classes.{model.family}", "Pictures of each class.", partial(draw_classes, groups), wide=False)
+
+
+def _activations(model: ModelFolder) -> Iterator[Html | Picture]:
+    try:
+        found = activations(model)
+    except NnscanError as error:
+        yield element("p", f"There are no maps of where {model.family} looked: {error}", class_="note")
+        return
+    if found:
+        yield _sheet(
+            f"activations.{model.family}",
+            f"Where {model.family} looked: the picture, the class activation map of the predicted class, both. Above:"
+            " predicted (confidence) | true.",
+            partial(draw_activations, found),
+        )
 
 
 def _sheet(name: str, text: str, draw: partial, *, wide: bool = True) -> Picture:  # type: ignore[type-arg]
