@@ -10,6 +10,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from nnscan import toml
+from nnscan.errors import ScanError
 from nnscan.grid import axes, configurations, samples
 from nnscan.identity import canonical_json, completed, configuration_key
 from nnscan.options.declared import chosen
@@ -355,3 +356,25 @@ def test_100_000_configurations_take_less_than_2_seconds() -> None:
     count = sum(1 for _ in configurations(read(text)))
     assert count == 100_000
     assert time.process_time() - start < 2
+
+
+def test_steps_in_another_order_are_the_same_configuration_and_without_any_the_one_of_before() -> None:
+    def key(steps: str) -> str:
+        return next(configurations(read(f"{BASE}training.steps = {steps}"))).key
+
+    assert key('["loss", "gradient_norms"]') == key('["gradient_norms", "loss"]')
+    assert key("[]") == next(configurations(read(BASE))).key != key('["loss"]')
+    axis = f'{BASE}[[grid]]\nfamily = "A"\ntraining.steps = [[], ["loss"]]\ntraining.keep_every = [0, 2]\n'
+    found = [one.settings["training"] for one in configurations(read(axis))]
+    assert [(one.get("steps"), one.get("keep_every")) for one in found] == [
+        (None, None),
+        (None, 2),
+        (["loss"], None),
+        (["loss"], 2),
+    ]
+
+
+def test_a_training_function_has_no_steps_that_nnscan_sees() -> None:
+    text = 'name = "s"\n[training]\nfunction = "math:sqrt"\nmetrics = ["x"]\nepochs = 1\nsteps = ["loss"]\n'
+    with pytest.raises(ScanError, match=r"does not take 'steps'"):
+        read(text)

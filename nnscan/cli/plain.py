@@ -107,6 +107,7 @@ def _retrained_columns(rows: Sequence[Retrained]) -> list[Column]:
         Column("test_std", [score(row.test_accuracy_std) for row in rows], right=True),
         Column("test_n", [str(row.replicates) for row in rows], right=True),
         Column("test_loss", [score(row.test_loss) for row in rows], right=True),
+        Column("calibration_error", [score(row.test_calibration_error) for row in rows], right=True),
         Column("seconds", [number(row.seconds, 2) for row in rows], right=True),
         Column("parameters", [_parameters(row.parameters) for row in rows], right=True),
     ]

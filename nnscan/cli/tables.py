@@ -204,6 +204,7 @@ def _drawn_retrained(rows: Sequence[Retrained], metric: str) -> list[Column]:
         Column("family", [row.family for row in rows]),
         Column("test\naccuracy", [tested(row) for row in rows], right=True),
         Column("test\nloss", [score(row.test_loss) for row in rows], right=True),
+        Column("calibration\nerror", [score(row.test_calibration_error) for row in rows], right=True),
         Column(metric, [spread(row.validation_mean, row.validation_std) for row in rows]),
         Column("epochs", [str(row.epochs) for row in rows], right=True),
         Column("time", [duration(row.seconds) for row in rows], right=True),

@@ -6,9 +6,10 @@ come from the plan: points that are no longer in the grid stay in the store and 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -92,6 +93,8 @@ class Retrained:
     validation_std: float
     winner: bool
     """Whether the configuration is the winner still."""
+    test_calibration_error: float = math.nan
+    """Of the first replicate, a fraction; NaN where its model folder is not there to tell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -340,7 +343,7 @@ def summarize_folder(
     plan = read_columns(folder, PLAN_COLUMNS)
     running = [row.trial for row in store.running(folder)]
     trials = store.read_trials(folder, [*TRIALS_COLUMNS, *_varying(plan, schemas)])
-    return summarize(
+    found = summarize(
         plan,
         trials,
         metric=metric,
@@ -351,6 +354,18 @@ def summarize_folder(
         running=running,
         epochs=_epochs(folder, trials, metric),
     )
+    return replace(found, retrained=tuple(_calibrated(one, folder) for one in found.retrained))
+
+
+def _calibrated(one: Retrained, folder: ScanFolder) -> Retrained:
+    """Return `one` with the calibration error that its model folder tells, where that is of the same trial."""
+    try:
+        card = json.loads((folder.models / one.family / "model.json").read_bytes())
+        if card["provenance"]["trial"] != one.trial:
+            return one
+        return replace(one, test_calibration_error=_number(card["results"].get("test_calibration_error")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return one  # `nnscan evaluate` says what is wrong with it
 
 
 def _check_metric(metric: str, schemas: Schemas) -> None:

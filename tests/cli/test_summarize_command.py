@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 from commanding import Command
 
 
@@ -58,3 +59,34 @@ def test_an_unknown_family_names_what_there_is(nnscan: Command, launched: Path) 
     result = nnscan("summarize", "--family", "MPL")
     assert result.exit_code == 2
     assert "MLP" in result.stderr
+
+
+def test_the_calibration_error_is_that_of_the_model_folder(nnscan: Command, launched: Path) -> None:
+    card = Path("scans/small/models/MLP/model.json")
+    content = json.loads(card.read_text())
+    error = content["results"]["test_calibration_error"]
+    assert 0 < error < 1
+    (row,) = json.loads(nnscan("summarize", "small", "--format", "json").stdout)["retrained"]
+    assert row["test_calibration_error"] == error
+    lines = nnscan("summarize", "small").stdout.splitlines()
+    head, told = lines[lines.index("retrained on the whole training set, tested once:") + 1 :][:2]
+    assert told.split()[head.split().index("calibration_error")] == f"{error:.4f}"
+
+
+@pytest.mark.parametrize("damage", ["another trial", "torn", "gone", "older"])
+def test_a_model_folder_that_does_not_tell_it_is_passed_over(nnscan: Command, launched: Path, damage: str) -> None:
+    card = Path("scans/small/models/MLP/model.json")
+    content = json.loads(card.read_text())
+    match damage:
+        case "another trial":
+            card.write_text(json.dumps({**content, "provenance": {"trial": "0"}}))
+        case "torn":
+            card.write_text(card.read_text()[:99])
+        case "gone":
+            card.unlink()
+        case "older":
+            content["results"].pop("test_calibration_error")
+            card.write_text(json.dumps(content))
+    (row,) = json.loads(nnscan("summarize", "small", "--format", "json").stdout)["retrained"]
+    assert row["test_calibration_error"] is None
+    assert row["test_accuracy"] > 0
