@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nnscan import fingerprints, submitting
+from nnscan import fingerprints, submitting, weight_files
 from nnscan.bundles import Bundles
 from nnscan.cost import seconds_of_work
 from nnscan.cpus import usable_cpus
@@ -73,6 +74,8 @@ class Estimate:
     """What is missing and what to do; "" where nothing is."""
     elsewhere: int = 0
     """Trials that jobs of earlier launches are to train."""
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    """The files of weights that the scan file names by paths, by what stands in settings for them."""
     slurm: SlurmEstimate | None = None
     """What would be submitted, on Slurm and where there is something to run."""
 
@@ -98,6 +101,7 @@ def dry_run(scan: Scan, folder: ScanFolder, options: LaunchOptions) -> Estimate:
         data_found=not message,
         data_message=message,
         elsewhere=to_do.elsewhere,
+        weights=weight_files.names(scan.weights),
         slurm=slurm,
     )
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nnscan import fingerprints, launch_folder, pretrained, snapshot, submitting
+from nnscan import fingerprints, launch_folder, pretrained, snapshot, submitting, weight_files
 from nnscan.bundles import Bundles
 from nnscan.cost import seconds_of_work
 from nnscan.elsewhere import Elsewhere, elsewhere, remove_leftovers
@@ -328,8 +328,14 @@ def new_launch(order: Order) -> Launch:
         address=options.address,
         profile=options.profile,
         trains_networks=trains_networks(scan.grids),
-        provenance=provenance(),
+        provenance={**provenance(), **_weights_named(scan)},
     )
+
+
+def _weights_named(scan: Scan) -> dict[str, dict[str, str]]:
+    """Return which files stand behind the weights in settings, for people."""
+    files = weight_files.names(scan.weights)
+    return {"weights": {name: str(path) for name, path in files.items()}} if files else {}
 
 
 def _check_inputs(order: Order, plan: Plan) -> tuple[str, ...]:

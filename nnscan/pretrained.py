@@ -13,7 +13,7 @@ from nnscan.identity import canonical_json
 from nnscan.results.folder import told, write_atomically
 from nnscan.scan import Scan
 from nnscan.trial import Settings
-from nnscan.weight_files import DIGEST
+from nnscan.weight_files import DIGEST, names
 
 MOST_NETWORKS = 32
 """Networks that are built for a try: a grid of a thousand widths would take a while, and most slips are in all."""
@@ -163,6 +163,6 @@ def _try(settings: Settings, scan: Scan, cache: Path, folder: Path) -> None:
 
 def _with_files(message: str, scan: Scan) -> str:
     """Return `message` with the files as the user knows them."""
-    for digest, path in scan.weights.items():
-        message = message.replace(DIGEST + digest, str(path))
+    for name, path in names(scan.weights).items():
+        message = message.replace(name, str(path))
     return message

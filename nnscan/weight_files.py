@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -38,6 +38,11 @@ def resolve(document: Document, problems: list[Problem]) -> dict[str, Path]:
             values = [_resolved(*one, files, problems) for one in _values(leaf)]
             leaves[path] = replace(leaf, value=values if leaf.is_axis else values[0])
     return files
+
+
+def names(files: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the files of `resolve` by what stands in settings for them."""
+    return {DIGEST + digest: path for digest, path in files.items()}
 
 
 def _values(leaf: Leaf) -> Iterator[tuple[KeyPath, Any, str]]:

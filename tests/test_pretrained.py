@@ -14,13 +14,16 @@ import torchvision
 from PIL import Image
 from torch import nn
 
-from nnscan import pretrained
+from nnscan import launch_folder, pretrained
+from nnscan.cli.estimate import estimate_lines
 from nnscan.errors import DataError, ScanError
+from nnscan.estimate import dry_run
 from nnscan.launch_options import LaunchOptions, Outcome
 from nnscan.launching import launch
 from nnscan.models.build import build
 from nnscan.models.folder import load_model
 from nnscan.prediction import predict
+from nnscan.report.writing import write_report
 from nnscan.results import store
 from nnscan.results.folder import ScanFolder
 from nnscan.retraining import RetrainOptions, retrain_best
@@ -304,9 +307,31 @@ def test_an_untuned_network_is_scored_and_tested_by_its_first_choice(trained: nn
         files = [Path(f"pictures/test/{('cat', 'dog')[number % 2]}/{number:02}.png") for number in range(24)]
         found = predict(ended.models[family], files)
         assert [one.class_name for one in found] == [("cat", "dog")[one] for one in said.tolist()]
+    assert write_report(outcome.folder).page.is_file()  # of curves that are a point
 
 
 def test_ranges_of_other_classes_are_told_before_any_trial(trained: nn.Module) -> None:
     torch.save(trained.state_dict(), "mine.pt")
     told = refused("model.weights=mine.pt", "model.class_ranges=[[0, 397], [398, 999]]")
     assert "model.class_ranges: found ranges of 2 classes; the data have 10" in told
+
+
+# ---------------------------------------------------------------------------------------------- words
+
+
+def test_a_dry_run_says_which_file_stands_behind_a_digest_and_makes_nothing(trained: nn.Module) -> None:
+    torch.save(trained.state_dict(), "mine.pt")
+    scan = read(f'{TORCHVISION}[[grid]]\nfamily = "A"\nmodel.weights = ["none", "mine.pt"]')
+    lines = list(estimate_lines(dry_run(scan, ScanFolder(Path("scans/started")), LaunchOptions(cluster="inline"))))
+    name = f"sha256:{digest(Path('mine.pt'))[:16]}"
+    assert f"  model.weights    2  none, {name}" in lines
+    assert lines[-1] == f"Weights: {name} is {Path('mine.pt').absolute()}"
+    assert not Path("scans").exists()
+
+
+def test_a_launch_notes_which_file_stands_behind_a_digest(trained: nn.Module) -> None:
+    torch.save(trained.state_dict(), "mine.pt")
+    outcome = run(TORCHVISION, "model.weights=mine.pt")
+    (one,) = launch_folder.read_all(outcome.folder)
+    name = f"sha256:{digest(Path('mine.pt'))}"
+    assert one.provenance["weights"] == {name: str(Path("mine.pt").absolute())}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from nnscan.cli.wording import clock, count
+from nnscan.results.wording import value_text
 
 if TYPE_CHECKING:
     from nnscan.estimate import Estimate, FamilyEstimate, SlurmEstimate
@@ -25,6 +26,7 @@ def estimate_lines(estimate: Estimate) -> Iterator[str]:
     if estimate.slurm:
         yield from slurm_lines(estimate.slurm)
     yield f"Data: {'found' if estimate.data_found else estimate.data_message}"
+    yield from (f"Weights: {value_text(name)} is {path}" for name, path in estimate.weights.items())
 
 
 def _family_lines(family: FamilyEstimate) -> Iterator[str]:
@@ -37,7 +39,7 @@ def _family_lines(family: FamilyEstimate) -> Iterator[str]:
 
 
 def _value(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value_text(value) if isinstance(value, str) else json.dumps(value)
 
 
 def _states(estimate: Estimate) -> str:

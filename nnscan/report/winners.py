@@ -17,12 +17,13 @@ LOSSES = ("train_loss", "val_loss")
 def promised(material: Material, family: FamilySummary) -> RetrainingEpochs | None:
     """Return the best epoch of the winner's mean curve, with mean and spread there; None without a winner or a curve.
 
-    At least epoch 1, as a retraining trains.
+    At least epoch 1, as a retraining trains; 0 where nothing was trained.
     """
     metric = material.summary.metric
     found = _curves(material, family, metric)
+    least = min(1, _epochs(found))
     try:
-        return retraining_epochs(found, smallest=smallest_wins(metric)) if found else None
+        return retraining_epochs(found, smallest=smallest_wins(metric), least=least) if found else None
     except ValueError:  # no epoch has a value in every curve
         return None
 
@@ -33,6 +34,8 @@ def winner_curves(material: Material, family: FamilySummary) -> WinnerCurves | N
     losses = [name for name in LOSSES if name in material.metrics]
     if best is None or family.winner is None or "val_loss" not in losses:
         return None
+    if not _epochs(_curves(material, family, "val_loss")):
+        return None
     return WinnerCurves(
         family=family.name,
         configuration=family.winner.configuration,
@@ -42,6 +45,11 @@ def winner_curves(material: Material, family: FamilySummary) -> WinnerCurves | N
         best_value=best.mean,
         n=family.winner.n,
     )
+
+
+def _epochs(curves: list[Floats]) -> int:
+    """Return how many epochs the longest of `curves` has behind epoch 0."""
+    return max((len(curve) for curve in curves), default=1) - 1
 
 
 def _curves(material: Material, family: FamilySummary, metric: str) -> list[Floats]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -49,10 +50,15 @@ def once(texts: Sequence[str]) -> list[str]:
     return [text if place == 0 or text != texts[place - 1] else "" for place, text in enumerate(texts)]
 
 
+_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
+
+
 def value_text(value: Any) -> str:
-    """Return a hyperparameter as one word: a string as itself, all else as in JSON."""
+    """Return a hyperparameter as one word: a string as itself, of a SHA-256 its beginning, all else as in JSON."""
     if value is None:
         return UNKNOWN
+    if isinstance(value, str) and _SHA256.fullmatch(value):
+        return value[: len("sha256:") + KEY_DIGITS]
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from nnscan.cli import wording
+from nnscan.results.wording import value_text
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,8 @@ def test_shortest_is_relative_only_below_the_working_folder(tmp_path: Path, monk
 def test_a_single_value_has_no_spread() -> None:
     assert wording.mean_and_spread(0.5, 0.25) == "0.5000 ± 0.2500"
     assert wording.mean_and_spread(0.5, math.nan) == "0.5000"
+
+
+def test_a_digest_is_told_by_its_beginning() -> None:
+    assert value_text("sha256:" + "0123456789abcdef" * 4) == "sha256:0123456789abcdef"
+    assert value_text("sha256:" + "0123456789abcdef" * 3) == "sha256:" + "0123456789abcdef" * 3
