@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from nnscan.report.drawing.style import BLUE, SKY, VERMILLION, panels, short, single
 from nnscan.report.predictions import Reliability
@@ -73,8 +74,15 @@ def draw_reliability(told: Reliability) -> Figure:
     top.legend(loc="upper left")
     bottom.bar(told.edges[:-1], told.counts, width, align="edge", color=BLUE, edgecolor="white")
     bottom.set(xlabel="confidence: probability of the prediction", ylabel="examples")
-    bottom.set_yscale("log")
+    _count_on(bottom)
     return figure
+
+
+def _count_on(axes: Axes) -> None:
+    """Make the y axis a logarithmic one of counts: a single example has height, decades alone have numbers."""
+    axes.set_yscale("log")
+    axes.set_ylim(0.7, max(axes.get_ylim()[1], 12))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def draw_probabilities(counts: Integers, edges: Floats, wrong: Integers) -> Figure:
@@ -82,8 +90,7 @@ def draw_probabilities(counts: Integers, edges: Floats, wrong: Integers) -> Figu
     figure, (axes,) = panels(1, 1, (6.4, 3.3))
     axes.stairs(counts, edges, fill=True, color=SKY, label=f"all ({counts.sum():,})")
     axes.stairs(wrong, edges, color=VERMILLION, linewidth=1.3, label=f"wrong ({wrong.sum():,})")
-    axes.set_yscale("log")
-    axes.set_ylim(0.7, None)
+    _count_on(axes)
     axes.set(xlim=(0, 1), xlabel="probability of the true class", ylabel="examples")
     axes.legend(loc="upper center")
     return figure

@@ -90,7 +90,10 @@ def _histogram(model: ModelFolder, told: Predictions) -> Picture:
 
 def pictures_section(material: Material) -> Section | None:
     """Return the pictures of the test set; None where no model has any."""
-    parts = [part for model in material.models for part in (*_pictures(model), *_activations(model))]
+    parts: list[Html | Picture] = []
+    for model in material.models:
+        found = [*_pictures(model), *_activations(model)]
+        parts += [element("h3", model.family), *found] if found else []
     return Section(anchor="pictures", title="Pictures of the test set", parts=tuple(parts)) if parts else None
 
 
