@@ -6,9 +6,8 @@ import getpass
 import os
 import socket
 import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,8 +15,7 @@ import pyarrow.parquet as pq
 
 from nnscan import keys as trial_keys
 from nnscan import scheduled as schedulers
-from nnscan.errors import LauncherError, Problem, ScanError
-from nnscan.plan import read_columns
+from nnscan.errors import LauncherError, ScanError
 from nnscan.results import store
 from nnscan.results.cancelled import Cancelled, write_cancelled
 from nnscan.results.folder import ScanFolder, told, write_atomically
@@ -129,22 +127,13 @@ def _cancel_some(folder: ScanFolder, families: Sequence[str], trials: Sequence[s
 
 def _trials_named(folder: ScanFolder, families: Sequence[str], trials: Sequence[str]) -> list[str]:
     """Return the keys that `trials` mean; ScanError with whatever is wrong in both."""
-    problems = list(_unknown_families(folder, families))
+    problems = list(trial_keys.unknown_families(folder, families))
     keys = trial_keys.known_keys(folder) if trials else pa.array([], pa.string())
     found = {text: trial_keys.beginning(keys, text) for text in trials}
     problems += [trial_keys.unclear(keys, text) for text, those in found.items() if len(those) != 1]
     if problems:
         raise ScanError(str(folder.path), problems)
     return list(dict.fromkeys(those[0] for those in found.values()))
-
-
-def _unknown_families(folder: ScanFolder, families: Sequence[str]) -> Iterator[Problem]:
-    known = pc.unique(read_columns(folder, ("family",))["family"]).to_pylist()
-    for family in families:
-        if family not in known:
-            near = get_close_matches(family, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            yield Problem("--family", f"found {family!r}.{hint} The scan has: {', '.join(known)}.")
 
 
 def _ended(folder: ScanFolder) -> set[str]:

@@ -1,6 +1,9 @@
-"""Finding trials by the first letters of their keys."""
+"""Finding trials by the first letters of their keys, and families by their names."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -57,3 +60,13 @@ def unclear(keys: pa.Array, text: str) -> Problem:
     near = nearest(keys, text)
     hint = f" Did you mean {near}?" if near else ""
     return Problem("--trial", f"found {text!r}; no trial of the scan begins so.{hint} `nnscan summarize` shows keys.")
+
+
+def unknown_families(folder: ScanFolder, families: Sequence[str]) -> Iterator[Problem]:
+    """Yield what is wrong with each of `families` that the scan does not have."""
+    known = pc.unique(read_columns(folder, ("family",))["family"]).to_pylist()
+    for family in families:
+        if family not in known:
+            near = get_close_matches(family, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            yield Problem("--family", f"found {family!r}.{hint} The scan has: {', '.join(known)}.")

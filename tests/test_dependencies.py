@@ -13,6 +13,7 @@ DISTRIBUTIONS = {
     "PIL": "pillow",
     "annotated_types": "pydantic",
     "pydantic_core": "pydantic",
+    "google": "tensorboard",
 }
 """Of modules that have another name, or are part of another package's interface."""
 

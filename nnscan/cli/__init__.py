@@ -22,6 +22,7 @@ from nnscan.cli import (
     samples,
     status,
     summarize,
+    track,
     watch,
 )
 from nnscan.cli.commands import Commands
@@ -75,6 +76,7 @@ def nnscan(
 app.command()(launch.launch)
 app.command()(status.status)
 app.command()(watch.watch)
+app.command()(track.track)
 app.command()(logs.logs)
 app.command()(cancel.cancel)
 app.command()(summarize.summarize)

@@ -16,6 +16,7 @@ from nnscan.cli.options import (
     Download,
     Profile,
     ScanDirectory,
+    TensorBoard,
     Wait,
     Workers,
 )
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from nnscan.launch_options import LaunchOptions
     from nnscan.results.folder import ScanFolder
     from nnscan.scan import Scan
+    from nnscan.tracking import TrackOptions
 
 
 def launch(
@@ -72,6 +74,7 @@ def launch(
             "--then-retrain", help="Retrain the winners when all trials have ended; on Slurm in a job after them."
         ),
     ] = False,
+    tensorboard: TensorBoard = False,
 ) -> None:
     """Train every trial of a scan that has no result yet.
 
@@ -86,10 +89,12 @@ def launch(
       nnscan launch mnist --cluster inline --trial 4f1c09      one trial, in this process
       nnscan launch mnist --cluster ray --address auto         on a Ray cluster that runs
       nnscan launch mnist --cluster slurm --profile gpu        as jobs; nobody has to stay logged in
+      nnscan launch mnist --tensorboard                        then: tensorboard --logdir scans/mnist/tensorboard
     """
     from nnscan.launch_options import LaunchOptions
     from nnscan.results.folder import ScanFolder
     from nnscan.scan import load
+    from nnscan.tracking import TrackOptions, check
 
     asked = load(scan or None, overrides=overrides, axes=axes, data_root=data_root or None)
     folder = ScanFolder(scan_dir / asked.name)
@@ -105,20 +110,24 @@ def launch(
         download=download,
         wait=wait,
     )
+    track = TrackOptions(tensorboard=tensorboard)
+    check(track, sum(grid.count for grid in asked.grids) * asked.folds * asked.replicates)
     if dry_run:
         _tell_dry_run(asked, folder, options)
     else:
-        _launch(asked, folder, options, then_retrain=then_retrain)
+        _launch(asked, folder, options, track, then_retrain=then_retrain)
 
 
-def _launch(scan: Scan, folder: ScanFolder, options: LaunchOptions, *, then_retrain: bool) -> None:
+def _launch(scan: Scan, folder: ScanFolder, options: LaunchOptions, track: TrackOptions, *, then_retrain: bool) -> None:
     from nnscan.cli.live import showing_launch
     from nnscan.cli.outcome import tell
     from nnscan.cli.retrain_best import tell_retrained
+    from nnscan.cli.track import tracked_beside
     from nnscan.launching import launch
     from nnscan.then_retrain import launch_then_retrain
 
-    with showing_launch(folder, options, f"Starting {scan.name} ...") as show:
+    waiting = f"Starting {scan.name} ..."
+    with showing_launch(folder, options, waiting) as show, tracked_beside(folder, options, track) as to_look_at_it:
         if then_retrain:
             outcome, retrained = launch_then_retrain(scan, folder, options, show)
         else:
@@ -126,6 +135,8 @@ def _launch(scan: Scan, folder: ScanFolder, options: LaunchOptions, *, then_retr
     tell(outcome, options)
     if retrained:
         tell_retrained(retrained, options)
+    for line in to_look_at_it:
+        typer.echo(line)
     raise typer.Exit(outcome.exit_code or (retrained.exit_code if retrained else 0))
 
 

@@ -81,6 +81,10 @@ Families = Annotated[
     typer.Option("--family", metavar="NAME", show_default=False, help="Only this family. May be given again."),
 ]
 
+TensorBoard = Annotated[
+    bool, typer.Option("--tensorboard", help="Write event files for TensorBoard, into the folder of the scan.")
+]
+
 
 def find_scan(scan: str, scans: Path) -> ScanFolder:
     """Return the folder of the scan that an argument means; say on stderr which it is where none was given."""

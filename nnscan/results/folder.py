@@ -80,6 +80,16 @@ class ScanFolder:
         return self.path / "kept"
 
     @property
+    def tensorboard(self) -> Path:
+        """Event files for TensorBoard, one folder a trial; only where asked."""
+        return self.path / "tensorboard"
+
+    @property
+    def wandb(self) -> Path:
+        """Files of Weights & Biases, and what was sent to it; only where asked."""
+        return self.path / "wandb"
+
+    @property
     def lock(self) -> Path:
         """Held by a launch while it submits or runs; its text says who."""
         return self.path / "lock"

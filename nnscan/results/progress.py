@@ -130,6 +130,12 @@ class Follower:
         self._read_parts()
         return self._progress()
 
+    def leading(self, top: int) -> set[str]:
+        """Return the `top` best configurations of each family, by what was read so far."""
+        counts, smallest = self._tally.counts([]), smallest_wins(self._metric)
+        families = (self._tally.leaders(name, counts, smallest=smallest, top=top) for name in self._tally.members)
+        return {best.configuration for family in families for best in family}
+
     def _read_journals(self) -> None:
         found = journals(self._folder)
         # One that is renamed while the folder is listed stands there under both names, the closed one last.

@@ -13,7 +13,8 @@ from nnscan.errors import BusyError, LauncherError, NnscanError
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
-    *("launch", "status", "watch", "logs", "cancel", "summarize", "retrain-best", "evaluate", "report", "predict"),
+    *("launch", "status", "watch", "track", "logs", "cancel", "summarize", "retrain-best", "evaluate", "report"),
+    "predict",
     "explain",
     "samples",
     "doctor",
