@@ -124,7 +124,7 @@ def dotted_paths(settings: Settings) -> list[str]:
 
 
 def _dotted_paths(settings: Settings) -> Iterator[str]:
-    names = [settings.get(section, {}).get("name", "") for section in ("data", "model")]
+    names = [settings.get(section, {}).get("name", "") for section in ("data", "model", "task")]
     names.append(settings.get("training", {}).get("function", ""))
     return (name for name in names if is_dotted(name))
 

@@ -98,5 +98,5 @@ def _nested(options: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
 
 
 def _names(branch: Branch) -> dict[str, dict[str, Any]]:
-    named = (("data", "name"), ("model", "name"), ("training", "function"))
+    named = (("data", "name"), ("model", "name"), ("task", "name"), ("training", "function"))
     return {table: {name: branch.constants.get((table, name), "")} for table, name in named}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnscan.identity import canonical_json, left_out, text_key
 from nnscan.options.declared import KeyPath
-from nnscan.results.metric import METRICS
+from nnscan.results.metric import METRICS, task_metrics
 
 if TYPE_CHECKING:
     from nnscan.scan import Scan
@@ -224,7 +224,23 @@ def trains_networks(grids: Sequence[Grid]) -> bool:
 
 
 def metrics(grids: Sequence[Grid]) -> list[str]:
-    """Return the metrics of an epoch: nnscan's own, or those that the users' training functions yield."""
-    told = [branch.constants.get(("training", "metrics")) for grid in grids for branch in grid.branches.values()]
-    both = (METRICS if names is None else [*names, "epoch_seconds"] for names in told)
-    return list(dict.fromkeys(name for names in both for name in names))
+    """Return the metrics of an epoch: nnscan's own and its task's, or those that a user's training function yields.
+
+    Those of a task come twice: "val_..." of an epoch, and "test_..." of a retraining that was tested.
+    """
+    told = [_metrics(branch) for grid in grids for branch in grid.branches.values()]
+    return list(dict.fromkeys(name for names in told for name in names))
+
+
+def _metrics(branch: Branch) -> list[str]:
+    of_function = branch.constants.get(("training", "metrics"))
+    if of_function is not None:
+        return [*of_function, "epoch_seconds"]
+    of_task = further_metrics(branch)
+    return [*METRICS, *(f"val_{name}" for name in of_task), *(f"test_{name}" for name in of_task)]
+
+
+def further_metrics(branch: Branch) -> tuple[str, ...]:
+    """Return what the task of a branch measures beyond loss and accuracies, without "val_"."""
+    options = {"name": "classification", "metrics": ()}  # where the file has something else it is told
+    return task_metrics({name: branch.constants.get(("task", name), value) for name, value in options.items()})

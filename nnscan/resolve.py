@@ -29,13 +29,14 @@ from nnscan.options.declared import (
     unknown_name,
 )
 from nnscan.options.rules import RULES, Rule
-from nnscan.options.tables import SECTIONS, DataFunction, ModelFunction, Options, TrainingFunction
+from nnscan.options.tables import SECTIONS, DataFunction, ModelFunction, Options, TaskFunction, TrainingFunction
 
 FUNCTION = ("training", "function")
 
 NAMED_BY: Mapping[type[Options], KeyPath] = {
     DataFunction: ("data", "name"),
     ModelFunction: ("model", "name"),
+    TaskFunction: ("task", "name"),
     TrainingFunction: FUNCTION,
 }
 """Where the dotted path stands, of the tables with `arguments`."""
@@ -43,6 +44,7 @@ NAMED_BY: Mapping[type[Options], KeyPath] = {
 PASSED: Mapping[str, frozenset[str]] = {
     "data": frozenset(["root", "seed"]),
     "model": frozenset(["input_shape", "classes", "seed"]),
+    "task": frozenset(["classes"]),
     "training": frozenset(["seed", "fold", "folds", "replicate", "epochs", "device", "data_root"]),
 }
 """Arguments of a user's function that nnscan passes, where the signature names them; a scan file cannot."""

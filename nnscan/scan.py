@@ -11,7 +11,7 @@ from typing import Any
 from nnscan import named_files, toml, weight_files
 from nnscan.dotted import make_importable
 from nnscan.errors import Problem, ScanError
-from nnscan.grid import Branch, Grid
+from nnscan.grid import Branch, Grid, further_metrics
 from nnscan.leaves import (
     DATA_ROOT,
     Document,
@@ -289,22 +289,23 @@ def _default_metric(names: Sequence[str]) -> str:
 
 def _told_metrics(grid: Grid, branch: Branch, problems: list[Problem]) -> list[str]:
     """Return the metrics that can rank the configurations of `branch`; none where they are not known."""
-    if branch.constants.get(("data",)) != {}:  # a training function leaves the table of the data empty
-        return [name for name in METRICS if name not in PER_CLASS]
-    path = ("training", "metrics")
+    of_function = branch.constants.get(("data",)) == {}  # a training function leaves the table of the data empty
+    path, prefix = (("training", "metrics"), "") if of_function else (("task", "metrics"), "val_")
     if path in branch.axes:
         where = f"{dotted(path)} (family {show(grid.family)})"
-        problems.append(Problem(where, "cannot be an axis: what a function yields does not vary."))
+        problems.append(Problem(where, "cannot be an axis: what a function measures does not vary."))
     names: list[str] = branch.constants.get(path, [])
-    problems += [Problem(dotted(path), message) for name in names if (message := _unfit_metric(name, names))]
-    return names
+    problems += [Problem(dotted(path), message) for name in names if (message := _unfit_metric(name, names, prefix))]
+    if of_function:
+        return names
+    return [*(name for name in METRICS if name not in PER_CLASS), *(f"val_{name}" for name in further_metrics(branch))]
 
 
-def _unfit_metric(name: str, names: Sequence[str]) -> str:
+def _unfit_metric(name: str, names: Sequence[str], prefix: str) -> str:
     if names.count(name) > 1:
         return f"{show(name)} stands there twice."
-    if name in RESERVED:
-        return f"{show(name)} is a column of nnscan's tables: yield it under another name."
+    if f"{prefix}{name}" in (METRICS if prefix else RESERVED):
+        return f"{show(prefix + name)} is a column of nnscan's tables: give it another name."
     if not _METRIC_NAME.fullmatch(name):
         return f"found {show(name)}; accepted: letters, digits and _ / -, the first a letter."
     return ""

@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from nnscan import scan, toml
 from nnscan.cli import app
 from nnscan.errors import ScanError
+from nnscan.models.folder import load_model
 from nnscan.options import declared
 from nnscan.options import tables as option_tables
 from nnscan.options.tables import SECTIONS, VALIDATION, Arguments, Options, Resources, Selection
@@ -155,7 +156,7 @@ def test_python_compiles_and_scan_files_are_accepted(page: Path, place: Path) ->
 
 def test_every_page_with_an_example_to_run_has_a_test_that_runs_it() -> None:
     marked = {page.name for page in PAGES if any(block.runs for block in blocks(page))}
-    assert marked == {"own_training.md", "scan_file.md", "tables.md"}
+    assert marked == {"own_task.md", "own_training.md", "scan_file.md", "tables.md"}
 
 
 def test_a_training_function_of_ones_own(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,6 +175,26 @@ def test_a_training_function_of_ones_own(place: Path, capsys: pytest.CaptureFixt
     epochs = pandas.read_parquet("scans/rows/epochs")
     last = epochs[(epochs.kind == "retraining") & (epochs.epoch == retrained["epochs"])]
     assert last.accuracy.item() == retrained["accuracy"]
+
+
+def test_a_task_of_ones_own(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = DOCS / "own_task.md"
+    write_files(page, place)
+    printed = "".join(run(block) for block in blocks(page) if block.runs)
+    assert "8 trials: 8 completed" in printed
+    assert "test_ink_error" in capsys.readouterr().out  # the last example prints it
+    trials = pandas.read_parquet("scans/halves/trials").set_index("kind")
+    assert trials.loc["trial", "val_accuracy"].max() > 0.6
+    assert (trials.loc["trial", "val_ink_error"] > 0).all()
+    assert trials.loc["trial", "test_ink_error"].isna().all()
+    retrained = trials.loc["retraining"]
+    model = load_model(Path("scans/halves/models/Halves"))
+    assert model.card.results["test_ink_error"] == retrained["test_ink_error"]
+
+    data = importlib.import_module("halves").halves()
+    (upper, lower), targets = data["train"]
+    found = model.predict([torch.tensor(half, dtype=torch.float32) for half in (upper, lower)])
+    assert (found.argmax(1) == torch.tensor(targets[:, 0])).double().mean() > 0.6
 
 
 def test_the_example_of_a_training_function_runs_alone(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from nnscan import toml
 from nnscan.errors import ScanError
-from nnscan.grid import configurations
+from nnscan.grid import configurations, metrics
+from nnscan.results.metric import METRICS
 from nnscan.scan import PACKAGED_JOBS, Scan, find_scan_file, load, read
 
 HEAD = """
@@ -383,6 +384,8 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def model(width, input_shape, classes, *, depth=2, act=None, kernel=[3, 3], pair=(1, 2), seed=0): ...
 def free(**arguments): ...
 def data(root, seed, size=3): ...
+class Task:
+    def __init__(self, classes, weight=1.0): ...
 def train(learning_rate, momentum=0.0, *, fold, folds, replicate, epochs, device, data_root, seed): yield {}
 number = 3
 """
@@ -422,6 +425,42 @@ def test_every_list_among_the_arguments_in_a_grid_is_an_axis(module: str) -> Non
     text = HEAD.replace('"mlp"', f'"{module}:free"') + GRID + "model.arguments = {a = [1, 2], b = {c = [3, 4], d = 5}}"
     found = only(read(text), "model.arguments")
     assert found == [{"a": a, "b": {"c": c, "d": 5}} for a in (1, 2) for c in (3, 4)]
+
+
+TASK = 'task.name = "users_own:Task"\ntask.metrics = ["size_error", "f1"]\n'
+
+
+def test_a_task_of_a_users_own_brings_arguments_and_metrics(module: str) -> None:
+    scan = read(HEAD + TASK)
+    expected = {"name": "users_own:Task", "arguments": {"weight": 1.0}, "metrics": ["size_error", "f1"]}
+    assert only(scan, "task") == [expected]
+    assert metrics(scan.grids)[-4:] == ["val_size_error", "val_f1", "test_size_error", "test_f1"]
+    assert read(HEAD + TASK + 'selection.metric = "val_size_error"').metric == "val_size_error"
+    assert scan.metric == "val_accuracy"
+    assert metrics(read(HEAD).grids) == list(METRICS)
+
+
+@pytest.mark.parametrize(
+    ("more", "where", "told"),
+    [
+        (
+            'task.metrics = ["loss"]',
+            "task.metrics",
+            '"val_loss" is a column of nnscan',
+        ),
+        ('task.metrics = ["a", "a"]', "task.metrics", '"a" stands there twice.'),
+        ('task.metrics = ["a b"]', "task.metrics", 'found "a b"; accepted: letters, digits and _ / -'),
+        ("task.arguments.classes = 3", "task.arguments.classes", "'classes' is nnscan's to pass"),
+        ("task.arguments.wieght = 3", "task.arguments.wieght", 'Did you mean "weight"?'),
+        ('selection.metric = "test_f1"', "selection.metric", 'found "test_f1"; training tells: train_loss'),
+        (GRID + 'task.metrics = [["a"], ["b"]]', "task.metrics (family", "cannot be an axis"),
+    ],
+    ids=lambda value: "" if " " in value else value,
+)
+def test_what_is_wrong_with_a_task_is_told(module: str, more: str, where: str, told: str) -> None:
+    text = HEAD + TASK.replace(TASK.splitlines()[1], "") + more if "task.metrics" in more else HEAD + TASK + more
+    found = problems(text)
+    assert any(path.startswith(where) and told in message for path, message in found), found
 
 
 def test_a_function_without_arguments_has_an_empty_table(module: str) -> None:

@@ -50,7 +50,7 @@ def allocate(
     `channels_last` lays images (N, C, H, W) out as convolutions on CUDA and CPU prefer them; shapes stay.
     """
     shape = (batch_size, *images.shape[1:])
-    layout = torch.channels_last if channels_last else torch.contiguous_format
+    layout = torch.channels_last if channels_last and len(shape) == 4 else torch.contiguous_format
     scale, shift = normalization.tensors(images.dim(), device)
     return Buffers(
         raw=torch.empty(shape, dtype=images.dtype, device=images.device),

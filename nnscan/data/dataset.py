@@ -23,11 +23,13 @@ from nnscan.data.augmentation import is_on
 from nnscan.data.cache import Build, Manifest, array_writer, entry, open_array
 from nnscan.data.folds import split_test
 from nnscan.data.images import Progress
+from nnscan.data.packing import Shapes
 from nnscan.data.sources import TORCHVISION
 from nnscan.data.user_function import Returned
 from nnscan.dotted import code_fingerprint, is_dotted
 from nnscan.errors import DataError
 from nnscan.identity import canonical_json
+from nnscan.tasks.classification import first_column
 
 DataSettings = Mapping[str, Any]
 """The table `data` of a configuration, resolved."""
@@ -65,6 +67,22 @@ class Dataset:
 
     decoded: int = 0
     """Images that this call decoded: 0 where the cache had them."""
+
+    several_targets: tuple[Tensor, Tensor] | None = None
+    """What an example has beside its label, of the training and of the test set: (N, T), the first the label."""
+
+    input_shapes: Shapes = ()
+    """Where an example has several inputs, packed into one row of `images`, the shape of each."""
+
+    @property
+    def targets(self) -> Tensor:
+        """What the loss sees: the labels (N,), or all that an example has (N, T), the first the label."""
+        return self.labels if self.several_targets is None else self.several_targets[0]
+
+    @property
+    def test_targets(self) -> Tensor:
+        """Likewise of the test set."""
+        return self.test_labels if self.several_targets is None else self.several_targets[1]
 
 
 @dataclass(frozen=True)
@@ -191,8 +209,9 @@ def _cached(settings: DataSettings, root: Path, caches: Path, seed: int, progres
 
 
 def _opened(folder: Path, manifest: Manifest, decoded: int) -> Dataset:
-    arrays = {name: open_array(folder / f"{name}.npy") for name in ARRAYS}
-    return Dataset(**arrays, classes=tuple(manifest["classes"]), fingerprint=manifest["fingerprint"], decoded=decoded)
+    images, labels, test_images, test_labels = (open_array(folder / f"{name}.npy") for name in ARRAYS)
+    classes = tuple(manifest["classes"])
+    return Dataset(images, labels, test_images, test_labels, classes, manifest["fingerprint"], decoded)
 
 
 def _write_apart(whole: Path, manifest: Manifest, test: float, seed: int, folder: Path) -> Manifest:
@@ -228,15 +247,32 @@ _kept: OrderedDict[str, Dataset] = OrderedDict()
 
 
 def _divided(name: str, made: Returned, test: float, seed: int) -> Dataset:
-    inputs, labels = made.train
     if made.test is not None:
         if test:
             raise DataError(f"data.test = {test}, but {name} returned a test set. Leave one of the two out.")
-        return Dataset(inputs, labels, *made.test, made.classes, made.fingerprint)
+        return _in_memory(made, made.train, made.test)
     if not test:
         raise DataError(f"{name} returned no test set. Return one, or have one set apart: --set data.test=0.2")
-    train, apart = split_test(labels, test, seed=seed)
-    return Dataset(inputs[train], labels[train], inputs[apart], labels[apart], made.classes, made.fingerprint)
+    inputs, targets = made.train
+    train, apart = split_test(first_column(targets), test, seed=seed)
+    return _in_memory(made, (inputs[train], targets[train]), (inputs[apart], targets[apart]))
+
+
+Part = tuple[Tensor, Tensor]
+"""Inputs and targets."""
+
+
+def _in_memory(made: Returned, train: Part, test: Part) -> Dataset:
+    return Dataset(
+        images=train[0],
+        labels=first_column(train[1]),
+        test_images=test[0],
+        test_labels=first_column(test[1]),
+        classes=made.classes,
+        fingerprint=made.fingerprint,
+        several_targets=(train[1], test[1]) if train[1].dim() > 1 else None,
+        input_shapes=made.input_shapes,
+    )
 
 
 def _check_augmentation(settings: DataSettings, returned: Dataset) -> None:

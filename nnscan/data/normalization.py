@@ -1,15 +1,17 @@
-"""Inputs of mean 0 and standard deviation 1 per channel: of the training part alone, or of ImageNet."""
+"""Inputs of mean 0 and standard deviation 1, per channel or all together: of the training part, or of ImageNet."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from nnscan.data.packing import Shapes, unpack
 from nnscan.errors import DataError
 
 CHUNK_EXAMPLES = 2048
@@ -49,32 +51,54 @@ class Normalization:
         return cls(tuple(values["scale"]), tuple(values["shift"]))
 
 
-def of(name: str, images: Tensor, indices: Tensor) -> Normalization:
+def of(name: str, images: Tensor, indices: Tensor, shapes: Shapes = ()) -> Normalization:
     """Return the normalisation `name` of a data set.
 
     Parameters
     ----------
-    name : "standard", "none" or "imagenet"
+    name : "standard", "global", "none" or "imagenet"
         `data.normalization`. "standard": mean 0 and standard deviation 1 per channel over the examples `indices`, exact
-        for uint8 (integer sums); a channel that never varies becomes 0. "none": uint8 images as [0, 1], features as
-        they are. "imagenet": the mean and deviation of ImageNet's images in [0, 1] taken away, of three channels.
+        for uint8 (integer sums); a channel that never varies becomes 0. "global": one mean and deviation for all
+        channels. "none": uint8 images as [0, 1], features as they are. "imagenet": the mean and deviation of ImageNet's
+        images in [0, 1] taken away, of three channels.
     images : Tensor of shape (N, C, ...), uint8 or float32
         Images or features; dimension 1 is the channel.
     indices : Tensor of shape (n,), int64
         The training part.
+    shapes : tuple
+        Where `images` are several inputs packed, (N, features), the shape of each: each is normalised for itself.
 
     Raises
     ------
     DataError
         With "imagenet", where there are not three channels.
     """
+    if shapes:
+        return _side_by_side([_of_one(name, part, indices) for part in unpack(images, shapes)], shapes)
+    return _of_one(name, images, indices)
+
+
+def _side_by_side(parts: Sequence[Normalization], shapes: Shapes) -> Normalization:
+    """Return the normalisation of packed inputs, a factor a feature, out of those of the inputs, a factor a channel."""
+    repeats = [math.prod(shape[1:]) for shape in shapes]
+    return Normalization(
+        tuple(chain.from_iterable(_repeated(part.scale, count) for part, count in zip(parts, repeats, strict=True))),
+        tuple(chain.from_iterable(_repeated(part.shift, count) for part, count in zip(parts, repeats, strict=True))),
+    )
+
+
+def _repeated(values: Sequence[float], count: int) -> list[float]:
+    return [value for value in values for _ in range(count)]
+
+
+def _of_one(name: str, images: Tensor, indices: Tensor) -> Normalization:
     whole = 255.0 if images.dtype == torch.uint8 else 1.0
     channels = images.shape[1]
     if name == "none":
         return Normalization((1 / whole,) * channels, (0.0,) * channels)
     if name == "imagenet":
         return _of_imagenet(whole, channels)
-    mean, deviation = _moments(images, indices)
+    mean, deviation = _moments_of_all(images, indices) if name == "global" else _moments(images, indices)
     deviation = [value if value > 0 else whole for value in deviation]
     return _of_moments(mean, deviation)
 
@@ -100,6 +124,15 @@ def _moments(images: Tensor, indices: Tensor) -> tuple[list[float], list[float]]
     if images.dtype == torch.uint8:
         return _moments_of_counts(_value_counts(images, indices))
     return _moments_of_features(images, indices)
+
+
+def _moments_of_all(images: Tensor, indices: Tensor) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation over all channels, as often as there are channels."""
+    if images.dtype == torch.uint8:
+        mean, deviation = _moments_of_counts(_value_counts(images, indices).sum(0, keepdim=True))
+    else:
+        mean, deviation = _moments_of_features(images.flatten(1)[:, None], indices)
+    return mean * images.shape[1], deviation * images.shape[1]
 
 
 def _value_counts(images: Tensor, indices: Tensor) -> Tensor:

@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nnscan.data.packing import Shapes, pack
 from nnscan.dotted import load_function
 from nnscan.errors import DataError
 from nnscan.identity import Purpose, seed32
+from nnscan.tasks.classification import first_column
 
 PARTS = ("train", "test", "classes")
 
@@ -24,15 +26,18 @@ class Returned:
     """What a user's function returned, checked."""
 
     train: tuple[Tensor, Tensor]
-    """Inputs (N, ...), uint8 images or float32, and labels (N,) int64."""
+    """Inputs (N, ...), uint8 images or float32, and labels (N,) int64 or targets (N, T), the first the class."""
 
     test: tuple[Tensor, Tensor] | None
     classes: tuple[str, ...]
+    input_shapes: Shapes = ()
+    """Of several inputs, which are packed into one, the shape of each."""
 
     @property
     def fingerprint(self) -> str:
         """BLAKE2b over all values, 32 hex digits."""
-        content = hashlib.blake2b(repr(self.classes).encode(), digest_size=16)
+        shapes = repr(self.input_shapes) if self.input_shapes else ""
+        content = hashlib.blake2b(f"{self.classes!r}{shapes}".encode(), digest_size=16)
         for tensor in (*self.train, *(self.test or ())):
             content.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
             content.update(tensor.contiguous().numpy().data)
@@ -68,26 +73,72 @@ def check(name: str, returned: Any) -> Returned:
             f'{name} returned {found}. It has to return {{"train": (x, y)}}, and may add "test": (x, y) and "classes":'
             " [names]."
         )
-    train = _pair(name, "train", returned["train"])
-    test = None if returned.get("test") is None else _pair(name, "test", returned["test"])
-    if test is not None and (test[0].shape[1:] != train[0].shape[1:] or test[0].dtype != train[0].dtype):
+    train = _part(name, "train", returned["train"])
+    test = None if returned.get("test") is None else _part(name, "test", returned["test"])
+    if test is not None:
+        _check_alike(name, train, test)
+    shapes = tuple(tuple(values.shape[1:]) for values in train.inputs)
+    return Returned(
+        train.packed,
+        test.packed if test else None,
+        _classes(name, returned.get("classes"), [one.labels for one in (train, test) if one]),
+        shapes if len(shapes) > 1 else (),
+    )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The training or the test set."""
+
+    inputs: list[Tensor]
+    targets: Tensor
+
+    @property
+    def labels(self) -> Tensor:
+        return first_column(self.targets)
+
+    @property
+    def packed(self) -> tuple[Tensor, Tensor]:
+        return (self.inputs[0] if len(self.inputs) == 1 else pack(self.inputs)), self.targets
+
+
+def _check_alike(name: str, train: _Part, test: _Part) -> None:
+    """Raise DataError where an example of the test set is unlike one of the training set."""
+    if [_example(values) for values in test.inputs] != [_example(values) for values in train.inputs]:
+        found, wanted = (", ".join(map(_described, part.inputs)) for part in (test, train))
         raise DataError(
-            f"{name} returned test inputs of {_described(test[0])}, but training inputs of {_described(train[0])}."
+            f"{name} returned test inputs of {found}, but training inputs of {wanted}."
             " An example has to have the same shape and type in both."
         )
-    return Returned(train, test, _classes(name, returned.get("classes"), train[1], test))
+    if _example(test.targets) != _example(train.targets):
+        raise DataError(
+            f"{name} returned as test y {_described(test.targets)}, but as training y {_described(train.targets)}."
+            " An example has to have as many targets, of the same type, in both."
+        )
 
 
-def _pair(name: str, part: str, pair: Any) -> tuple[Tensor, Tensor]:
+def _example(values: Tensor) -> tuple[tuple[int, ...], torch.dtype]:
+    return tuple(values.shape[1:]), values.dtype
+
+
+def _part(name: str, part: str, pair: Any) -> _Part:
     if not isinstance(pair, Sequence) or len(pair) != 2:
         raise DataError(f"{name} returned as {part!r} {type(pair).__name__}; it has to be a pair (x, y).")
-    inputs, labels = (_tensor(f"{name}: {part} {axis}", values) for axis, values in zip("xy", pair, strict=True))
-    _check_labels(f"{name}: {part} y", labels)
-    if len(inputs) != len(labels) or not len(labels):
-        raise DataError(
-            f"{name} returned as {part!r} {len(inputs)} inputs and {len(labels)} labels; one each is needed."
-        )
-    return _inputs(f"{name}: {part} x", inputs), labels.long()
+    given = pair[0] if _is_several(pair[0]) else (pair[0],)
+    names = [f"{name}: {part} x" + (f"[{place}]" if len(given) > 1 else "") for place in range(len(given))]
+    inputs = [_tensor(what, values) for what, values in zip(names, given, strict=True)]
+    targets = _targets(f"{name}: {part} y", _tensor(f"{name}: {part} y", pair[1]))
+    for values in inputs:
+        if len(values) != len(targets) or not len(targets):
+            raise DataError(
+                f"{name} returned as {part!r} {len(values)} inputs and {len(targets)} labels; one each is needed."
+            )
+    return _Part([_inputs(what, values) for what, values in zip(names, inputs, strict=True)], targets)
+
+
+def _is_several(values: Any) -> bool:
+    """Return whether an x holds several inputs: a tuple of arrays."""
+    return isinstance(values, tuple) and bool(values) and all(hasattr(one, "shape") for one in values)
 
 
 def _tensor(what: str, values: Any) -> Tensor:
@@ -100,11 +151,24 @@ def _tensor(what: str, values: Any) -> Tensor:
     return tensor.detach().cpu()
 
 
-def _check_labels(what: str, labels: Tensor) -> None:
-    if labels.dim() != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
-        raise DataError(f"{what} is {_described(labels)}; labels are whole numbers of shape (N,): 0, 1, ...")
+def _targets(what: str, targets: Tensor) -> Tensor:
+    """Return y as it is stored: labels (N,) int64, or targets (N, T) int64 or float32 whose first is the label."""
+    several = targets.dim() == 2 and targets.shape[1] > 0
+    if (not several and targets.dim() != 1) or targets.dtype == torch.bool or (not several and _is_float(targets)):
+        raise DataError(
+            f"{what} is {_described(targets)}; labels are whole numbers of shape (N,): 0, 1, ... Several targets an"
+            " example are numbers of shape (N, T), the first of them the label."
+        )
+    labels = targets[:, 0] if several else targets
+    if _is_float(labels) and not torch.equal(labels, labels.round()):  # NaN is no whole number either
+        raise DataError(f"{what} holds fractions in its first column, which is that of the labels: 0, 1, ...")
     if len(labels) and int(labels.min()) < 0:
         raise DataError(f"{what} holds {int(labels.min())}; labels count from 0.")
+    return targets.float() if _is_float(targets) else targets.long()
+
+
+def _is_float(values: Tensor) -> bool:
+    return values.is_floating_point()
 
 
 def _inputs(what: str, inputs: Tensor) -> Tensor:
@@ -136,8 +200,8 @@ def _check_images(what: str, images: Tensor) -> None:
         )
 
 
-def _classes(name: str, names: Any, labels: Tensor, test: tuple[Tensor, Tensor] | None) -> tuple[str, ...]:
-    needed = 1 + max(int(labels.max()), -1 if test is None else int(test[1].max()))
+def _classes(name: str, names: Any, labels: Sequence[Tensor]) -> tuple[str, ...]:
+    needed = 1 + max(int(one.max()) for one in labels)
     classes = tuple(str(number) for number in range(needed)) if names is None else tuple(map(str, names))
     if len(classes) < needed:
         raise DataError(

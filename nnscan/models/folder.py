@@ -24,10 +24,13 @@ import torch
 from torch import Tensor, nn
 
 from nnscan.data.normalization import Normalization
+from nnscan.data.packing import Shapes, pack
 from nnscan.errors import DataError, NnscanError
 from nnscan.models.build import build
-from nnscan.models.outputs import probabilities
 from nnscan.results.folder import told, write_atomically
+from nnscan.tasks import task
+from nnscan.tasks.outputs import joined
+from nnscan.tasks.task import Task
 from nnscan.trial import Settings
 
 if TYPE_CHECKING:
@@ -57,6 +60,9 @@ class ModelCard:
     input_type: str
     """`uint8` of images, `float32` of other numbers: what is normalised and fed to the network."""
 
+    input_shapes: Shapes = ()
+    """Of several inputs an example, the shape of each: `input_shape` is then that of all of them in one row."""
+
     classes: tuple[str, ...]
     """Names, in the order of the outputs."""
 
@@ -67,6 +73,11 @@ class ModelCard:
     results: Mapping[str, Any] = field(default_factory=dict)
     """How well it did in validation and in its test."""
 
+    @property
+    def task(self) -> Task:
+        """What it was trained for."""
+        return task.of(self.settings["task"], len(self.classes))
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -76,16 +87,22 @@ class LoadedModel:
     card: ModelCard
 
     @torch.inference_mode()
-    def predict(self, images: Tensor) -> Tensor:
+    def predict(self, examples: Tensor | Sequence[Tensor]) -> Tensor:
         """Return class probabilities (N, classes), float32, of examples as stored (pixels from 0 to 255).
+
+        Parameters
+        ----------
+        examples : Tensor, or a sequence of them
+            (N, *input_shape). Of several inputs one tensor each, or all of them packed.
 
         Raises
         ------
         DataError
             Where shape or type are not those the network was trained on.
         """
+        images = examples if isinstance(examples, Tensor) else self._packed(examples)
         outputs = [self.network(self.inputs(part)) for part in torch.split(images, EXAMPLES_AT_A_TIME)]
-        return probabilities(torch.cat(outputs), self.card.settings["task"]["loss"])
+        return self.card.task.probabilities(joined(outputs))
 
     def inputs(self, images: Tensor) -> Tensor:
         """Return what the network is fed for examples as stored: float32, normalised as in training.
@@ -98,6 +115,15 @@ class LoadedModel:
         self._check(images)
         scale, shift = self.card.normalization.tensors(images.dim())
         return images.float() * scale + shift
+
+    def _packed(self, inputs: Sequence[Tensor]) -> Tensor:
+        found = tuple(tuple(values.shape[1:]) for values in inputs)
+        if found != self.card.input_shapes or len({len(values) for values in inputs}) != 1:
+            raise DataError(
+                f"The model takes inputs of shapes {self.card.input_shapes or self.card.input_shape}; found {found}, of"
+                f" {[len(values) for values in inputs]} examples."
+            )
+        return pack(inputs)
 
     def _check(self, images: Tensor) -> None:
         found = (tuple(images.shape[1:]), str(images.dtype).removeprefix("torch."))
@@ -194,12 +220,17 @@ def _as_json(card: ModelCard, weights: bytes) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "classes": list(card.classes),
-        "input": {"shape": list(card.input_shape), "type": card.input_type, **card.normalization.as_json()},
+        "input": _input_as_json(card),
         "results": _without_nan(card.results),
         "configuration": {"key": card.configuration, **card.settings},
         "provenance": dict(card.provenance),
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
+
+
+def _input_as_json(card: ModelCard) -> dict[str, Any]:
+    shapes = {"shapes": [list(shape) for shape in card.input_shapes]} if card.input_shapes else {}
+    return {"shape": list(card.input_shape), **shapes, "type": card.input_type, **card.normalization.as_json()}
 
 
 def _without_nan(value: Any) -> Any:
@@ -221,6 +252,7 @@ def _from_json(content: Mapping[str, Any]) -> tuple[ModelCard, str]:
         settings=settings,
         input_shape=tuple(content["input"]["shape"]),
         input_type=content["input"]["type"],
+        input_shapes=tuple(map(tuple, content["input"].get("shapes", ()))),
         classes=tuple(content["classes"]),
         normalization=Normalization.from_json(content["input"]),
         provenance=content["provenance"],
@@ -239,7 +271,8 @@ def _separate_tensors(network: nn.Module) -> dict[str, Tensor]:
 
 def _rebuilt(card: ModelCard, weights: bytes, folder: Path) -> nn.Module:
     try:
-        network = build(_without_pretrained(card.settings["model"]), card.input_shape, len(card.classes))
+        model = _without_pretrained(card.settings["model"])
+        network = build(model, card.input_shapes or card.input_shape, len(card.classes), scores=card.task.scores)
         network.load_state_dict(safetensors.torch.load(weights))
     except NnscanError:
         raise

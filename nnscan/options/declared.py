@@ -29,6 +29,7 @@ NAMES: frozenset[KeyPath] = frozenset(
         ("model", "name"),
         ("optimizer", "name"),
         ("optimizer", "schedule", "name"),
+        ("task", "name"),
         ("training", "function"),
         ("validation", "folds"),
     ]

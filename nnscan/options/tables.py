@@ -125,9 +125,9 @@ class Augmentation(Options):
 class Data(Options):
     """What all data have in common."""
 
-    normalization: Literal["standard", "none", "imagenet"] = "standard"
-    """With "standard" mean 0 and standard deviation 1 per channel, as measured on the training part; with "imagenet"
-    as measured on ImageNet, for weights that were trained so: three channels."""
+    normalization: Literal["standard", "global", "none", "imagenet"] = "standard"
+    """With "standard" mean 0 and standard deviation 1 per channel, with "global" of all channels together, as measured
+    on the training part; with "imagenet" as measured on ImageNet, for weights that were trained so: three channels."""
 
     augmentation: Augmentation = Augmentation()
 
@@ -379,7 +379,7 @@ class AdamW(Adam):
 
 
 class Classification(Options):
-    """One class an image."""
+    """One class an example."""
 
     name: Literal["classification"] = "classification"
     loss: Literal["cross_entropy", "mse"] = "cross_entropy"
@@ -387,6 +387,17 @@ class Classification(Options):
 
     label_smoothing: ShareBelowOne = 0.0
     """Probability spread evenly over all classes (Szegedy et al. 2016); with "cross_entropy" alone."""
+
+
+class TaskFunction(Options):
+    """A task of a user's own: what its function or class returns says loss and prediction."""
+
+    name: DottedPath
+    """A dotted path: package.module:function."""
+
+    arguments: Arguments = {}
+    metrics: list[str] = []
+    """Names of what it measures beyond loss and accuracies; columns have "val_" before them."""
 
 
 class EarlyStopping(Options):
@@ -538,7 +549,7 @@ SECTIONS: dict[str, tuple[type[Options], ...]] = {
         ModelFunction,
     ),
     "optimizer": (SGD, Adam, AdamW),
-    "task": (Classification,),
+    "task": (Classification, TaskFunction),
     "training": (Training, TrainingFunction),
 }
 """The tables that a grid may vary. Of several classes the table's `name` chooses; of `training` the second, where there

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 METRICS = (
     "train_loss",
@@ -16,6 +17,9 @@ METRICS = (
     "epoch_seconds",
 )
 """What nnscan's own training tells of an epoch: fractions, seconds; `train_*` are absent at epoch 0."""
+
+TASK_METRICS: Mapping[str, tuple[str, ...]] = {"classification": ()}
+"""What the tasks of nnscan's own measure beyond loss and accuracies; columns have "val_" or "test_" before the name."""
 
 PER_CLASS = frozenset({"val_class_accuracy"})
 """Metrics that are a list, a value a class."""
@@ -40,6 +44,18 @@ RESERVED = PER_CLASS | {
 }
 """Names that a training function's own metrics cannot have: columns of the tables, and what nnscan adds itself.
 A dot is refused too: columns with a dot are hyperparameters."""
+
+
+def task_metrics(task: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the metrics of the table `task` beyond those of every task, without "val_": of a user's as it says.
+
+    Examples
+    --------
+    >>> task_metrics({"name": "overlap:Overlap", "metrics": ["overlap"]})
+    ('overlap',)
+    """
+    known = TASK_METRICS.get(task["name"])
+    return tuple(task["metrics"]) if known is None else known
 
 
 def smallest_wins(name: str) -> bool:

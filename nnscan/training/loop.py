@@ -17,6 +17,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -27,10 +28,9 @@ from torch.nn.parallel import DistributedDataParallel
 from nnscan.data.augmentation import Draws
 from nnscan.data.batches import epoch_order
 from nnscan.identity import Purpose
-from nnscan.models.outputs import probabilities
 from nnscan.results.metric import best_epoch, smallest_wins
+from nnscan.tasks.outputs import Outputs, changed, tensors
 from nnscan.training.evaluate import Evaluation, autocast, evaluate, outputs
-from nnscan.training.losses import mean_loss
 from nnscan.training.optimizers import set_learning_rate
 from nnscan.training.state import RandomStates, TrainingState, batch_ends, copy_weights, epoch_seed, start_epoch
 from nnscan.training.trial_data import Batch, TrialData
@@ -108,22 +108,22 @@ def add_gradient(state: TrainingState, share: Batch, examples: int) -> None:
     Over all shares the gradient becomes that of the mean loss of the batch's `examples`. Where there are several ranks
     it is the mean of theirs: so each weighs its own by their number.
     """
-    inputs, labels = share
-    state.presence.counts = bool(len(labels))
+    inputs, targets = share
+    state.presence.counts = bool(len(targets))
     with autocast(inputs.device, state.trial.settings["training"]["precision"]):
         outputs = state.network(inputs)
-    if not len(labels):
-        outputs[:0].sum().backward()  # of nothing, but through all: the others wait for this rank
+    if not len(targets):
+        _of_nothing(outputs).backward()  # type: ignore[no-untyped-call]  # through all: the others wait for this rank
         return
-    loss = mean_loss(outputs, labels, state.trial.settings["task"])
-    weight = len(labels) * state.group.size / examples
+    loss = state.task.mean_loss(outputs, targets)
+    weight = len(targets) * state.group.size / examples
     (loss if weight == 1 else loss * weight).backward()  # type: ignore[no-untyped-call]
     # Sums stay on the device: reading one here would make every step wait for it.
-    hits = (outputs.detach().argmax(1) == labels).sum()
-    state.sums.loss.add_(loss.detach(), alpha=len(labels))
+    hits = _hits(state, outputs, targets)
+    state.sums.loss.add_(loss.detach(), alpha=len(targets))
     state.sums.hits.add_(hits)
     if state.step_values:
-        state.step_values.add_share(state.step, loss.detach(), hits, len(labels))
+        state.step_values.add_share(state.step, loss.detach(), hits, len(targets))
 
 
 def keep_best(state: TrainingState, rows: list[Row], metric: str) -> None:
@@ -144,10 +144,9 @@ def test(state: TrainingState, data: TrialData) -> tuple[Evaluation, Tensor]:
 
     The one place where the test set is read.
     """
-    task = state.trial.settings["task"]
     predicted = list(_predicted(state, data.test_batches(state.evaluation_buffers, state.group)))
-    found = torch.cat([state.group.gather(probabilities(outputs, task["loss"]).cpu()) for outputs, _ in predicted])
-    return evaluate(predicted, data.classes, task, state.group), found
+    found = torch.cat([state.group.gather(state.task.probabilities(outputs).cpu()) for outputs, _ in predicted])
+    return evaluate(predicted, data.classes, state.task, state.group), found
 
 
 def _batches_left(state: TrainingState, data: TrialData) -> Iterator[Tensor]:
@@ -206,12 +205,29 @@ def _validate(state: TrainingState, data: TrialData) -> Row:
     if not len(data.validation):
         return {}
     predicted = _predicted(state, data.validation_batches(state.evaluation_buffers, state.group))
-    return {**evaluate(predicted, data.classes, state.trial.settings["task"], state.group).metrics("val")}
+    return {**evaluate(predicted, data.classes, state.task, state.group).metrics("val")}
 
 
-def _predicted(state: TrainingState, batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield outputs and labels of this rank's share of each batch; the model is left in evaluation mode."""
+def _predicted(state: TrainingState, batches: Iterable[Batch]) -> Iterator[tuple[Outputs, Tensor]]:
+    """Yield outputs and targets of this rank's share of each batch; the model is left in evaluation mode."""
     state.model.eval()
-    for inputs, labels in batches:
-        state.presence.counts = bool(len(labels))
-        yield outputs(state.model, inputs, state.trial.settings["training"]["precision"])[: len(labels)], labels
+    for inputs, targets in batches:
+        count = len(targets)
+        state.presence.counts = bool(count)
+        found = outputs(state.model, inputs, state.trial.settings["training"]["precision"])
+        yield changed(found, partial(_first, count)), targets
+
+
+def _first(count: int, values: Tensor) -> Tensor:
+    return values[:count]
+
+
+def _of_nothing(outputs: Outputs) -> Tensor:
+    """Return the sum over no example of all that `outputs` hold."""
+    return torch.stack([one[:0].sum() for one in tensors(outputs)]).sum()
+
+
+def _hits(state: TrainingState, outputs: Outputs, targets: Tensor) -> Tensor:
+    """Return how many of the examples are classified rightly."""
+    scores = state.task.scores(changed(outputs, Tensor.detach))
+    return (scores.argmax(1) == state.task.labels(targets)).sum()

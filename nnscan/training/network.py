@@ -189,7 +189,8 @@ class NetworkTraining:
         metrics = evaluation.metrics("test")
         if self.place.group.rank == 0 and self.trial.replicate == 0:  # further ones tell the spread, and leave a row
             self._save_models(metrics, found)
-        return {**metrics, "metrics": self._row_of(self.state.epoch)}
+        more = {f"test_{name}": value for name, value in evaluation.more.items()}
+        return {**metrics, "metrics": {**self._row_of(self.state.epoch), **more}}
 
     def _save_models(self, metrics: Metrics, found: Tensor) -> None:
         dataset = self.data.dataset
@@ -211,6 +212,7 @@ class NetworkTraining:
             settings=self.trial.settings,
             configuration=self.trial.configuration,
             input_shape=self.data.input_shape,
+            input_shapes=self.data.dataset.input_shapes,
             input_type=str(images.dtype).removeprefix("torch."),
             classes=self.data.dataset.classes,
             normalization=self.data.normalization,

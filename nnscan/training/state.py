@@ -18,6 +18,8 @@ from nnscan.data.batches import Buffers
 from nnscan.identity import Purpose, seed32
 from nnscan.models.build import build
 from nnscan.models.weights import start_from
+from nnscan.tasks import task
+from nnscan.tasks.task import Task
 from nnscan.training import evaluate, step_values
 from nnscan.training.batch_norm import Presence, synchronize
 from nnscan.training.group import ALONE, Group
@@ -107,6 +109,7 @@ class TrainingState:
     """A trial between two steps. Trained in place by `nnscan.training.loop`."""
 
     trial: Trial
+    task: Task
     model: nn.Module
     network: nn.Module
     """What is trained: `model`, or around it what adds up the gradients of several ranks."""
@@ -169,8 +172,11 @@ def begin(trial: Trial, data: TrialData, group: Group = ALONE, *, weights: Path 
     settings = trial.settings
     batch_size = settings["training"]["batch_size"]
     part_size = max(1, batch_size // settings["training"].get("accumulation", 1))
+    what_for = task.of(settings["task"], data.classes)
     seed = _seed(trial, Purpose.INITIALISATION)
-    model = build(settings["model"], data.input_shape, data.classes, seed=seed, weights=weights)
+    model = build(
+        settings["model"], data.network_input, data.classes, seed=seed, weights=weights, scores=what_for.scores
+    )
     anew = start_from(settings["training"].get("warm_start", "none"), model, weights)
     model.to(data.device)
     presence = Presence(group)
@@ -181,6 +187,7 @@ def begin(trial: Trial, data: TrialData, group: Group = ALONE, *, weights: Path 
     steps = len(batch_ends(len(data.training), batch_size))
     return TrainingState(
         trial=trial,
+        task=what_for,
         model=model,
         network=group.parallel(model),
         group=group,

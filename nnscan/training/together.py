@@ -15,6 +15,7 @@ from torch.autograd import Function
 from torch.distributed.distributed_c10d import Store
 from torch.nn.parallel import DistributedDataParallel
 
+from nnscan.tasks.outputs import Outputs, filled, tensors
 from nnscan.training.group import share
 
 
@@ -165,24 +166,26 @@ class _Whole(nn.Module):
         self.network = network
         self.trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
 
-    def forward(self, inputs: Tensor | None) -> Tensor:
+    def forward(self, inputs: Tensor | None) -> Outputs:
         """Return the outputs of `inputs`; without any, a zero that depends on each parameter, in order."""
         if inputs is None:
             return sum((parameter.sum() * 0 for parameter in self.trained), torch.zeros(()))
-        return _Touch.apply(self.network(inputs), *self.trained)  # type: ignore[no-any-return]
+        outputs = self.network(inputs)
+        given = tensors(outputs)
+        return filled(outputs, _Touch.apply(len(given), *given, *self.trained))
 
 
 class _Touch(Function):
-    """Gives back its first argument; the others get no gradient, and autograd comes by each of them all the same."""
+    """Gives back its first `count` tensors; the others get no gradient, and autograd comes by each all the same."""
 
     @staticmethod
-    def forward(ctx: Any, outputs: Tensor, *parameters: Tensor) -> Tensor:
-        ctx.parameters = len(parameters)
-        return outputs.view_as(outputs)
+    def forward(ctx: Any, count: int, *given: Tensor) -> tuple[Tensor, ...]:
+        ctx.parameters = len(given) - count
+        return tuple(outputs.view_as(outputs) for outputs in given[:count])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        return gradient, *[None] * ctx.parameters
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return None, *gradients, *[None] * ctx.parameters
 
 
 def _settle(parallel: DistributedDataParallel) -> None:

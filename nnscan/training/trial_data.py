@@ -14,13 +14,16 @@ from nnscan.data.batches import Buffers
 from nnscan.data.dataset import Dataset
 from nnscan.data.folds import split
 from nnscan.data.normalization import Normalization
+from nnscan.data.packing import InputShape
+from nnscan.tasks.classification import first_column
 from nnscan.training.group import ALONE, Group
 from nnscan.trial import Kind, Trial
 
 Batch = tuple[Tensor, Tensor]
-"""Inputs (n, ...), float32 and normalised, and labels (n,), int64, both on the device.
+"""Inputs (n, ...), float32 and normalised, and targets (n,) or (n, T), both on the device.
 
-Of a rank that has no share of it: the inputs of one example, for a network that takes no empty batch, and no labels."""
+Of a rank that has no share of it: the inputs of one example, for a network that takes no empty batch, and no
+targets."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,8 @@ class TrialData:
     images: Tensor
     """The training set as stored, on the device where it fits, else mapped from disk."""
 
-    labels: Tensor
-    """(N,) int64, beside `images`."""
+    targets: Tensor
+    """(N,) int64 labels, or (N, T), beside `images`."""
 
     training: Tensor
     """Indices of the part that trains, int64, beside `images`."""
@@ -56,18 +59,28 @@ class TrialData:
         return cls(
             dataset=dataset,
             images=images,
-            labels=dataset.labels.to(images.device),
+            targets=dataset.targets.to(images.device),
             training=training.to(images.device),
             validation=validation.to(images.device),
-            normalization=normalization.of(settings["normalization"], images, training),
+            normalization=normalization.of(settings["normalization"], images, training, dataset.input_shapes),
             augmentation=settings["augmentation"],
             device=torch.device(device),
         )
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one example."""
+        """Shape of one example, as stored."""
         return tuple(self.images.shape[1:])
+
+    @property
+    def labels(self) -> Tensor:
+        """Classes of the training set, (N,) int64, beside `images`."""
+        return first_column(self.targets)
+
+    @property
+    def network_input(self) -> InputShape:
+        """What the network is built for: that, or of several inputs the shape of each."""
+        return self.dataset.input_shapes or self.input_shape
 
     @property
     def classes(self) -> int:
@@ -83,15 +96,15 @@ class TrialData:
     def batch(self, indices: Tensor, buffers: Buffers, draws: Draws | None = None) -> Batch:
         """Return the examples `indices` of the training set; the inputs lie in `buffers` until the next call."""
         inputs = batches.take(self.images, indices, buffers, draws)
-        return inputs, self.labels.index_select(0, indices).to(self.device)
+        return inputs, self.targets.index_select(0, indices).to(self.device)
 
     def share(self, indices: Tensor, draws: Draws | None, buffers: Buffers, group: Group) -> Batch:
         """Return this rank's share of the batch `indices`, of which `draws` are the augmentations."""
         if group.size == 1:
             return self.batch(indices, buffers, draws)
         part, count = fed(group, len(indices))
-        inputs, labels = self.batch(indices[part], buffers, draws.of(part) if draws is not None else None)
-        return inputs, labels[:count]
+        inputs, targets = self.batch(indices[part], buffers, draws.of(part) if draws is not None else None)
+        return inputs, targets[:count]
 
     def draws(self, count: int, generator: torch.Generator) -> Draws | None:
         """Return the augmentations of a batch of `count` examples, on the device; none where they are off."""
@@ -106,11 +119,11 @@ class TrialData:
 
     def test_batches(self, buffers: Buffers, group: Group = ALONE) -> Iterator[Batch]:
         """Yield likewise the test set. For the final evaluation alone."""
-        images, labels = self.dataset.test_images.to(self.images.device), self.dataset.test_labels
-        for indices in torch.split(torch.arange(len(labels)), len(buffers.values)):
+        images, targets = self.dataset.test_images.to(self.images.device), self.dataset.test_targets
+        for indices in torch.split(torch.arange(len(targets)), len(buffers.values)):
             part, count = fed(group, len(indices))
             inputs = batches.take(images, indices[part].to(images.device), buffers)
-            yield inputs, labels[indices[part][:count]].to(self.device)
+            yield inputs, targets[indices[part][:count]].to(self.device)
 
 
 def fed(group: Group, count: int) -> tuple[slice, int]:

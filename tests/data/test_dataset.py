@@ -170,6 +170,12 @@ def blobs(points=40, seed=0, whole=False):
     x = random.normal(0, 1, (points, 2)) + 9 * y[:, None]
     return {"train": (x, y), "test": (x[:6], y[:6])} if whole else {"train": (x, y)}
 
+def several(points=40):
+    import numpy as np
+    number = np.arange(points)
+    x = (np.stack([number, number], 1), np.zeros((points, 1, 2)))
+    return {"train": (x, np.stack([number % 2, number], 1))}
+
 def fixed(points=40):
     return blobs(points)
 """
@@ -216,6 +222,32 @@ def test_of_large_returns_the_latest_is_kept(own: Any, tmp_path: Path, monkeypat
     for points in (40, 41, 40, 39, 40):  # 40 and 41 together are too large, 40 and 39 are not
         load_own("own_blobs:blobs", tmp_path, points=points)
     assert [points for points, _ in own.calls] == [40, 41, 40, 39]
+
+
+def test_several_inputs_and_targets_are_set_apart_together(own: Any, tmp_path: Path) -> None:
+    data = load_own("own_blobs:several", tmp_path, test=0.25)
+    assert data.input_shapes == ((2,), (1, 2))
+    assert (data.images.shape, data.test_images.shape) == ((30, 4), (10, 4))
+    for rows, targets, labels in (
+        (data.images, data.targets, data.labels),
+        (data.test_images, data.test_targets, data.test_labels),
+    ):
+        assert torch.equal(targets[:, 0], labels)
+        assert torch.equal(targets[:, 1], rows[:, 0].long())  # which example it is
+        assert torch.equal(labels, targets[:, 1] % 2)
+
+
+def test_without_more_the_targets_are_the_labels(own: Any, tmp_path: Path) -> None:
+    data = load_own("own_blobs:blobs", tmp_path)
+    assert data.targets is data.labels
+    assert data.test_targets is data.test_labels
+    assert data.input_shapes == ()
+
+
+def test_several_inputs_cannot_be_augmented(own: Any, tmp_path: Path) -> None:
+    settings = {"name": "own_blobs:several", "arguments": {}, "test": 0.2, "augmentation": {**UNCHANGED, "cutout": 2}}
+    with pytest.raises(DataError, match=r"Leave data\.augmentation out"):
+        load(settings, root=None, cache=tmp_path, seed=0)
 
 
 def test_a_test_set_of_its_own_is_taken(own: Any, tmp_path: Path) -> None:

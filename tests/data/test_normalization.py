@@ -15,6 +15,7 @@ from torchvision.transforms._presets import ImageClassification
 
 from nnscan.data import normalization
 from nnscan.data.normalization import Normalization
+from nnscan.data.packing import pack, unpack
 from nnscan.errors import DataError
 
 
@@ -98,6 +99,28 @@ def test_a_constant_feature_becomes_zero() -> None:
     made = normalization.of("standard", features, torch.arange(30))
     assert made.scale == (1.0,)
     assert applied(made, features).abs().max() < 1e-7
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
+def test_global_is_one_mean_and_deviation_of_everything(dtype: torch.dtype) -> None:
+    images = torch.randint(0, 90, (40, 3, 5, 4), generator=torch.Generator().manual_seed(0)).to(dtype)
+    images[:, 1] += 100
+    part = torch.arange(0, 40, 3)
+    made = normalization.of("global", images, part)
+    wide = images[part].double().numpy()
+    np.testing.assert_allclose(made.scale, [1 / wide.std()] * 3, rtol=1e-12)
+    np.testing.assert_allclose(made.shift, [-wide.mean() / wide.std()] * 3, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["standard", "global", "none"])
+def test_packed_inputs_are_normalised_as_each_would_be_alone(name: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(30, 2, 3, 3, generator=generator) * 5, torch.randn(30, 4, generator=generator) - 9]
+    shapes, part = ((2, 3, 3), (4,)), torch.arange(20)
+    packed = pack(inputs)
+    together = applied(normalization.of(name, packed, part, shapes), packed)
+    for found, alone in zip(unpack(together, shapes), inputs, strict=True):
+        assert torch.equal(found, applied(normalization.of(name, alone, part), alone))
 
 
 def test_it_survives_json() -> None:

@@ -43,6 +43,8 @@ def test_classes_are_named_or_numbered() -> None:
     assert checked(classes=["a", "b", "c"]).classes == ("a", "b", "c")
 
 
+HALVES = np.stack([Y, Y + 0.5], axis=1)
+TWO = np.stack([Y, Y + 5], axis=1)
 NAN = np.where(np.eye(4, 3) == 1, np.nan, 1.0)
 
 
@@ -60,7 +62,16 @@ NAN = np.where(np.eye(4, 3) == 1, np.nan, 1.0)
         ({"train": (X * 1j, Y)}, "complex128 of shape (4, 3); an array of real numbers"),
         ({"train": (X[:, 0], Y)}, "float64 of shape (4,); one row an example"),
         ({"train": (X, Y.astype(float))}, "train y is float64 of shape (4,); labels are whole numbers"),
-        ({"train": (X, X)}, "labels are whole numbers of shape (N,)"),
+        ({"train": (X, X[:, :, None])}, "labels are whole numbers of shape (N,)"),
+        ({"train": (X, X[:, :0])}, "Several targets an example are numbers of shape (N, T), the first"),
+        ({"train": (X, X + 0.5)}, "fractions in its first column, which is that of the labels"),
+        ({"train": (X, NAN)}, "fractions in its first column"),
+        ({"train": (X, X - 1)}, "holds -1; labels count from 0"),
+        ({"train": (X, X)}, "labels of one class alone"),
+        ({"train": (X, TWO), "test": (X, Y)}, "as test y int64 of shape (4,), but as training y int64 of shape (4, 2)"),
+        ({"train": ((X, X[:3]), Y)}, "3 inputs and 4 labels"),
+        ({"train": ((X, NAN), Y)}, "train x[1] holds NaN"),
+        ({"train": ((X, X), Y), "test": (X, Y)}, "test inputs of float32 of shape (4, 3), but"),
         ({"train": (X, Y - 1)}, "holds -1; labels count from 0"),
         ({"train": (X, Y * 0)}, "labels of one class alone"),
         ({"train": (NAN, Y)}, "NaN or infinity in 3 of 4 examples, first in number 0"),
@@ -79,6 +90,24 @@ def test_what_is_no_data_is_told(returned: Any, told: str) -> None:
     assert told in str(error.value)
 
 
+@pytest.mark.parametrize(("values", "dtype"), [(TWO, torch.int64), (HALVES, torch.float32)], ids=["whole", "floats"])
+def test_several_targets_keep_their_kind(values: np.ndarray, dtype: torch.dtype) -> None:
+    found = checked(train=(X, values))
+    assert found.train[1].dtype == dtype
+    assert found.train[1].tolist() == values.tolist()
+    assert found.classes == ("0", "1")  # of the first column
+
+
+def test_several_inputs_are_packed_side_by_side() -> None:
+    images = np.arange(4 * 12, dtype=np.uint8).reshape(4, 3, 2, 2)
+    found = checked(train=((X + 7, images), Y))
+    assert found.input_shapes == ((3,), (3, 2, 2))
+    assert found.train[0].dtype == torch.float32
+    assert torch.equal(found.train[0][:, :3], torch.full((4, 3), 7.0))
+    torch.testing.assert_close(found.train[0][:, 3:], torch.tensor(images).flatten(1) / 255)
+    assert checked(train=((X,), Y)).input_shapes == ()
+
+
 def test_the_fingerprint_is_of_all_that_was_returned() -> None:
     changes: list[dict[str, Any]] = [
         {},
@@ -87,6 +116,11 @@ def test_the_fingerprint_is_of_all_that_was_returned() -> None:
         {"test": (X, Y)},
         {"classes": ["a", "b"]},
         {"train": (X.reshape(4, 3, 1), Y)},
+        {"train": (X, TWO)},
+        {"train": (X, TWO.astype(float))},
+        {"train": ((X, X), Y)},
+        {"train": ((X[:, :2], np.concatenate([X, X[:, :1]], axis=1)), Y)},
+        {"train": (np.concatenate([X, X], axis=1), Y)},
     ]
     assert len({checked(**change).fingerprint for change in changes}) == len(changes)
     assert checked().fingerprint == checked().fingerprint

@@ -114,3 +114,67 @@ def test_a_model_of_nnscans_own_imports_no_torchvision() -> None:
 
     code = "import sys, nnscan.models.build, nnscan.training.loop; sys.exit('torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def two_heads(classes: int) -> nn.Module:
+    class Heads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(64, classes)
+
+        def forward(self, images: torch.Tensor) -> Any:
+            found = self.head(images.flatten(1))
+            return found, found[:1] if classes == 4 else found
+
+    return Heads()
+
+
+def first(outputs: Any) -> torch.Tensor:
+    return outputs[0]  # type: ignore[no-any-return]
+
+
+def test_a_network_may_give_what_its_task_takes() -> None:
+    assert len(build(ours("two_heads"), (1, 8, 8), 3, scores=first)(torch.zeros(5, 1, 8, 8))) == 2
+
+
+@pytest.mark.parametrize(
+    ("classes", "scores", "told"),
+    [
+        (3, lambda outputs: outputs[1][:, :2], r"gives \(2, 2\) scores from \(\(2, 3\), \(2, 3\)\) for two examples"),
+        (4, first, r"gives \(\(2, 4\), \(1, 4\)\) for two examples; each needs two rows"),
+    ],
+    ids=["scores", "rows"],
+)
+def test_scores_of_the_wrong_shape_and_missing_rows_are_told(classes: int, scores: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        build(ours("two_heads"), (1, 8, 8), classes, scores=scores)
+
+
+def test_a_task_that_cannot_take_the_outputs_says_so_in_a_note() -> None:
+    with pytest.raises(TypeError, match="the task 'classification' takes one tensor") as caught:
+        build(ours("two_heads"), (1, 8, 8), 3)
+    assert "what the model 'test_build:two_heads' gives: ((2, 3), (2, 3))" in caught.value.__notes__[0].replace(
+        __name__, "test_build"
+    )
+
+
+class Sum(nn.Module):
+    """Adds up its inputs."""
+
+    def __init__(self, input_shape: Any) -> None:
+        super().__init__()
+        self.input_shape = input_shape
+        self.scale = nn.Parameter(torch.ones(3))
+
+    def forward(self, image: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        return (image.sum((1, 2, 3)) + 10 * features.sum(1))[:, None] * self.scale
+
+
+def test_a_network_of_several_inputs_is_called_with_as_many_tensors() -> None:
+    model = build(ours("Sum"), ((1, 2, 2), (3,)), 3)
+    assert model.network.input_shape == ((1, 2, 2), (3,))
+    assert model(torch.tensor([[1.0] * 4 + [2.0] * 3])).tolist() == [[64.0] * 3]
+
+
+def test_nnscans_own_network_of_several_inputs_sees_one_row() -> None:
+    assert build(MLP, ((1, 2, 2), (3,)), 3)(torch.zeros(2, 7)).shape == (2, 3)

@@ -36,7 +36,11 @@ def tied(input_shape: tuple[int, ...], classes: int) -> nn.Module:
 
 def card(model: dict[str, Any], **changes: Any) -> ModelCard:
     fields: dict[str, Any] = {
-        "settings": {"model": model, "data": {"name": "digits"}, "task": {"loss": "cross_entropy"}},
+        "settings": {
+            "model": model,
+            "data": {"name": "digits"},
+            "task": {"name": "classification", "loss": "cross_entropy", "label_smoothing": 0.0},
+        },
         "configuration": "c" * 32,
         "input_shape": (1, 8, 8),
         "input_type": "uint8",
@@ -195,7 +199,7 @@ def test_examples_of_another_shape_or_type_are_refused(images: torch.Tensor, tmp
 
 
 def test_probabilities_of_a_model_trained_with_mse_are_its_outputs(tmp_path: Path) -> None:
-    settings = {"model": CNN, "task": {"loss": "mse"}}
+    settings = {"model": CNN, "task": {"name": "classification", "loss": "mse", "label_smoothing": 0.0}}
     network = trained(CNN)
     with torch.no_grad():
         network[-1].weight.zero_()

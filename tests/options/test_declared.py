@@ -130,8 +130,8 @@ def test_an_unknown_name_is_told_with_those_there_are() -> None:
 
 def test_options_whose_value_is_a_list() -> None:
     of_models = {("model", "channels"), ("model", "widths"), ("model", "dense_units")}
-    training = {("training", "metrics"), ("training", "steps")}
-    assert list_options() == dict.fromkeys(of_models | {("optimizer", "betas")} | training, 1) | RANGES
+    others = {("optimizer", "betas"), ("training", "metrics"), ("training", "steps"), ("task", "metrics")}
+    assert list_options() == dict.fromkeys(of_models | others, 1) | RANGES
 
 
 RANGES = {("model", "class_ranges"): 2}

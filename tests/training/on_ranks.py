@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import several
 import torch
 import trials
 from torch import Tensor, nn
 
 from nnscan.allocation import Allocation, AllocationEndedError, Reason
-from nnscan.data.dataset import load
+from nnscan.data.dataset import Dataset, load
 from nnscan.errors import StoreError
 from nnscan.launch_folder import Launch
 from nnscan.models.build import build
@@ -258,9 +259,21 @@ def train(
     group: Group, changes: dict[str, Any], of: dict[str, Any] | None = None, weights: str = "nowhere"
 ) -> dict[str, Any]:
     """Train a trial to its end, and test it."""
+    return train_on(group, changes, trials.dataset(**(of or {})), Path(weights))
+
+
+def train_several(group: Group, changes: dict[str, Any]) -> dict[str, Any]:
+    """Train a trial of several inputs, outputs and targets; of 4 ranks one has no share in the test."""
+    return train_on(group, changes, several.dataset(tests=3))
+
+
+def train_on(
+    group: Group, changes: dict[str, Any], dataset: Dataset, weights: Path = Path("nowhere")
+) -> dict[str, Any]:
+    """Train a trial on `dataset` to its end, and test it."""
     one = trials.trial(**changes)
-    data = trials.data_of(one, trials.dataset(**(of or {})))
-    state = begin(one, data, group, weights=Path(weights))
+    data = trials.data_of(one, dataset)
+    state = begin(one, data, group, weights=weights)
     recorder = Recorder(state)
     rows = [loop.first_row(state, data)]
     while state.epoch < one.epochs and not stop(rows, one):

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from nnscan.tasks.classification import Classification
 from nnscan.training.evaluate import batch_size, evaluate, outputs
 
-TASK = {"loss": "cross_entropy", "label_smoothing": 0.0}
+TASK = Classification()
 
 
 def pairs(sizes: list[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:

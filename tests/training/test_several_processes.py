@@ -10,6 +10,7 @@ import pandas
 import pytest
 import safetensors.torch
 import torch
+from comparing import agree, near
 from on_ranks import cnn64, mlp64, named, unusual64
 from ranks import Ranks
 from torch import nn
@@ -57,30 +58,6 @@ def plain_losses(model: nn.Module, optimizer: torch.optim.Optimizer, changes: di
 def changes_of(model: dict[str, Any], optimizer: dict[str, Any]) -> dict[str, Any]:
     data = {"normalization": "none", "augmentation": AUGMENTATION}
     return {"model": model, "optimizer": optimizer, "data": data, "training": SMALL_LAST}
-
-
-def near(found: Any, expected: Any, tolerance: float) -> None:
-    """Assert that the rows, or other nested values, are the same but for rounding."""
-    if isinstance(expected, dict):
-        assert found.keys() == expected.keys()
-        for name, value in expected.items():
-            near(found[name], value, tolerance)
-    elif isinstance(expected, list):
-        assert len(found) == len(expected)
-        for one, other in zip(found, expected, strict=True):
-            near(one, other, tolerance)
-    else:
-        assert found == pytest.approx(expected, rel=tolerance, abs=tolerance, nan_ok=True)
-
-
-RESULTS = ("losses", "rows", "test", "probabilities")
-
-
-def agree(found: list[dict[str, Any]], expected: dict[str, Any], tolerance: float) -> None:
-    """Assert that all ranks say the same, to the bit, and the same as `expected` but for rounding."""
-    assert all(other == found[0] for other in found)
-    near({name: found[0][name] for name in RESULTS}, {name: expected[name] for name in RESULTS}, tolerance)
-    assert found[0]["names"] == expected["names"]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
