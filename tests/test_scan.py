@@ -463,6 +463,42 @@ def test_what_is_wrong_with_a_task_is_told(module: str, more: str, where: str, t
     assert any(path.startswith(where) and told in message for path, message in found), found
 
 
+PAIRS = HEAD.replace('"digits"', '"mnist_pairs"').replace('"mlp"', '"siamese"') + 'task.name = "pairs"\n'
+
+
+def test_pairs_of_digits_are_a_scan_of_their_own() -> None:
+    (found,) = only(read(PAIRS), "task")
+    assert found == {"name": "pairs", "head_weight": 1.0, "digit_weight": 10**-0.5, "prediction": "head"}
+    (data,) = only(read(PAIRS), "data")
+    assert (data["pairs"], data["test_pairs"]) == (1000, 1000)
+    assert read(PAIRS + 'selection.metric = "val_comparison_accuracy"').metric == "val_comparison_accuracy"
+    both = PAIRS.replace('task.name = "pairs"', "") + GRID + 'zip = ["task.name", "model.name"]\n'
+    assert len(keys(read(both + 'task.name = ["pairs", "classification"]\nmodel.name = ["siamese", "pair"]'))) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "told"),
+    [
+        (PAIRS.replace("mnist_pairs", "mnist"), "task.name", 'compares two digits; "mnist" has one. Set data.name'),
+        (PAIRS.replace("siamese", "pair"), "task.name", '"pair" has one. Accepted with it: "classification"'),
+        (
+            PAIRS.replace('task.name = "pairs"', ""),
+            "task.name",
+            '"siamese" has three outputs. Accepted with it: "pairs"',
+        ),
+        (HEAD.replace("mlp", "pair"), "model.name", 'found "pair", which compares two images; "digits" has one'),
+        (PAIRS + "data.pairs = 30001", "data.pairs", "accepted: a whole number at least 1 and at most 30000"),
+        (PAIRS + "data.test_pairs = 5001", "data.test_pairs", "accepted: a whole number at least 1 and at most 5000"),
+        (PAIRS + "task.head_weight = 0\ntask.digit_weight = 0", "task.head_weight", "nothing would be trained"),
+        (PAIRS + 'data.normalization = "imagenet"', "data.normalization", '"mnist_pairs" has two'),
+    ],
+    ids=["data", "pair", "siamese", "one image", "pairs", "test pairs", "weights", "imagenet"],
+)
+def test_what_is_wrong_with_pairs_is_told(text: str, where: str, told: str) -> None:
+    found = problems(text)
+    assert any(path == where and told in message for path, message in found), found
+
+
 def test_a_function_without_arguments_has_an_empty_table(module: str) -> None:
     assert only(read(HEAD.replace('"mlp"', f'"{module}:free"')), "model.arguments") == [{}]
 

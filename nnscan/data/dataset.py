@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnscan.data import images, sources, user_function
+from nnscan.data import digit_pairs, images, sources, user_function
 from nnscan.data.augmentation import is_on
 from nnscan.data.cache import Build, Manifest, array_writer, entry, open_array
 from nnscan.data.folds import split_test
@@ -28,7 +28,7 @@ from nnscan.data.sources import TORCHVISION
 from nnscan.data.user_function import Returned
 from nnscan.dotted import code_fingerprint, is_dotted
 from nnscan.errors import DataError
-from nnscan.identity import canonical_json
+from nnscan.identity import Purpose, canonical_json, seed32
 from nnscan.tasks.classification import first_column
 
 DataSettings = Mapping[str, Any]
@@ -123,7 +123,8 @@ def load(
     seed : int
         `training.seed`: decides the test set that `data.test` sets apart, stratified, and a user's function's draw.
     replicate : int
-        Of the trial: another draw of a user's function that takes a seed. No file is decoded again for it.
+        Of the trial: other pairs of digits, another draw of a user's function that takes a seed. No file is decoded
+        again for it.
     download : bool
         Let torchvision fetch what is missing.
     progress : callable
@@ -142,9 +143,32 @@ def load(
         returned = _returned(settings["name"], {**offers, **settings["arguments"]}, settings["test"], seed)
         _check_augmentation(settings, returned)
         return returned
-    if download and settings["name"] in TORCHVISION:
-        sources.download(settings["name"], root)
-    return _cached(settings, root, cache, seed, progress)
+    stored = _stored(settings)
+    if download and stored["name"] in TORCHVISION:
+        sources.download(stored["name"], root)
+    found = _cached(stored, root, cache, seed, progress)
+    if settings["name"] == "mnist_pairs":
+        return _pairs(settings, found, seed32(seed, Purpose.DATA, replicate=replicate))
+    return found
+
+
+def _stored(settings: DataSettings) -> DataSettings:
+    """Return the table of the data that lie in the cache: pairs of digits are drawn of them."""
+    return {"name": "mnist"} if settings["name"] == "mnist_pairs" else settings
+
+
+def _pairs(settings: DataSettings, mnist: Dataset, seed: int) -> Dataset:
+    """Return pairs of digits, kept in memory: each replicate has its own, and configurations take turns with them."""
+    key = _hash(["mnist_pairs", mnist.fingerprint, settings["pairs"], settings["test_pairs"], seed])
+    return replace(_kept_or(key, lambda: _drawn(settings, mnist, seed)), decoded=mnist.decoded)
+
+
+def _drawn(settings: DataSettings, mnist: Dataset, seed: int) -> Dataset:
+    generator = torch.Generator().manual_seed(seed)
+    training, testing = (mnist.images, mnist.labels), (mnist.test_images, mnist.test_labels)
+    train = digit_pairs.draw(training, settings["pairs"], generator, "data.pairs")
+    test = digit_pairs.draw(testing, settings["test_pairs"], generator, "data.test_pairs")
+    return _in_memory(train, test, digit_pairs.CLASSES, mnist.fingerprint)
 
 
 def stamp(settings: DataSettings, root: Path | None) -> str:
@@ -154,7 +178,7 @@ def stamp(settings: DataSettings, root: Path | None) -> str:
     """
     if is_dotted(settings["name"]):
         return _hash([code_fingerprint({"data": settings}), settings["arguments"]])
-    return _hash(_source(settings, Path(root or "").absolute(), _quiet).identity)
+    return _hash(_source(_stored(settings), Path(root or "").absolute(), _quiet).identity)
 
 
 def _source(settings: DataSettings, root: Path, progress: Progress) -> Source:
@@ -166,7 +190,7 @@ def _source(settings: DataSettings, root: Path, progress: Progress) -> Source:
         return Source(identity, partial(sources.write_torchvision, name, root))
     if name == "image_folder":
         return _image_folder(root, settings["size"], settings["color"], settings["test"], progress)
-    known = ", ".join(["digits", *TORCHVISION, "image_folder"])
+    known = ", ".join(["digits", *TORCHVISION, "mnist_pairs", "image_folder"])
     raise DataError(f"data.name = {name!r} is not known. It is one of {known}, or 'package.module:function'.")
 
 
@@ -234,8 +258,13 @@ def _returned(name: str, arguments: Mapping[str, Any], test: float, seed: int) -
     """
     key = _hash([name, {key: str(value) if isinstance(value, Path) else value for key, value in arguments.items()}])
     key += _hash([test, seed])
+    return _kept_or(key, lambda: _divided(name, user_function.call(name, arguments), test, seed))
+
+
+def _kept_or(key: str, make: Callable[[], Dataset]) -> Dataset:
+    """Return the data set that is kept as `key`, or what `make` makes, which is then kept."""
     if key not in _kept:
-        _kept[key] = _divided(name, user_function.call(name, arguments), test, seed)
+        _kept[key] = make()
     _kept.move_to_end(key)
     while len(_kept) > 1 and sum(_bytes(kept) for kept in _kept.values()) > KEPT_BYTES:
         _kept.popitem(last=False)
@@ -243,35 +272,38 @@ def _returned(name: str, arguments: Mapping[str, Any], test: float, seed: int) -
 
 
 _kept: OrderedDict[str, Dataset] = OrderedDict()
-"""What users' functions returned to this process, the latest used last: the trials of a bundle share it."""
+"""What users' functions returned to this process, and drawn pairs, the latest used last: trials share them."""
 
 
 def _divided(name: str, made: Returned, test: float, seed: int) -> Dataset:
     if made.test is not None:
         if test:
             raise DataError(f"data.test = {test}, but {name} returned a test set. Leave one of the two out.")
-        return _in_memory(made, made.train, made.test)
+        return _of_function(made, made.train, made.test)
     if not test:
         raise DataError(f"{name} returned no test set. Return one, or have one set apart: --set data.test=0.2")
     inputs, targets = made.train
     train, apart = split_test(first_column(targets), test, seed=seed)
-    return _in_memory(made, (inputs[train], targets[train]), (inputs[apart], targets[apart]))
+    return _of_function(made, (inputs[train], targets[train]), (inputs[apart], targets[apart]))
+
+
+def _of_function(made: Returned, train: Part, test: Part) -> Dataset:
+    return replace(_in_memory(train, test, made.classes, made.fingerprint), input_shapes=made.input_shapes)
 
 
 Part = tuple[Tensor, Tensor]
 """Inputs and targets."""
 
 
-def _in_memory(made: Returned, train: Part, test: Part) -> Dataset:
+def _in_memory(train: Part, test: Part, classes: tuple[str, ...], fingerprint: str) -> Dataset:
     return Dataset(
         images=train[0],
         labels=first_column(train[1]),
         test_images=test[0],
         test_labels=first_column(test[1]),
-        classes=made.classes,
-        fingerprint=made.fingerprint,
+        classes=classes,
+        fingerprint=fingerprint,
         several_targets=(train[1], test[1]) if train[1].dim() > 1 else None,
-        input_shapes=made.input_shapes,
     )
 
 

@@ -19,6 +19,7 @@ from nnscan.models.cnn import cnn
 from nnscan.models.fully_convolutional import fully_convolutional
 from nnscan.models.lenet import lenet
 from nnscan.models.mlp import mlp
+from nnscan.models.pairs import pair, siamese
 from nnscan.models.plain_cnn import PLANS, plain_cnn
 from nnscan.models.several_inputs import SeveralInputs
 from nnscan.models.skip_mlp import skip_mlp
@@ -35,6 +36,8 @@ ZOO: Mapping[str, Callable[..., nn.Module]] = {
     "lenet": lenet,
     "fully_convolutional": fully_convolutional,
     "cifarnet": cifarnet,
+    "pair": pair,
+    "siamese": siamese,
     **{name: partial(plain_cnn, name) for name in PLANS},
 }
 """nnscan's own networks: functions of the input's shape, the number of classes, and the model's options."""

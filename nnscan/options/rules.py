@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 
+from nnscan.dotted import is_dotted
 from nnscan.errors import Problem
 from nnscan.options.declared import KeyPath, show
 from nnscan.options.tables import Resources
@@ -33,20 +34,44 @@ def _smoothing(label_smoothing: float, loss: str) -> str:
     return ""
 
 
-GREY = ("digits", "mnist", "fashion_mnist")
-"""Data of one channel."""
+CHANNELS = {"digits": "one", "mnist": "one", "fashion_mnist": "one", "mnist_pairs": "two"}
+"""Of data in grey."""
 
 
 def _three_channels(normalization: str, name: str) -> str:
-    if normalization != "imagenet" or name not in GREY:
+    if normalization != "imagenet" or name not in CHANNELS:
         return ""
-    return f'found "imagenet", which is for three channels; {show(name)} has one. Accepted: "standard", "none".'
+    return f'found "imagenet", which is for three channels; {show(name)} has {CHANNELS[name]}: write "standard".'
 
 
 def _in_color(normalization: str, color: str) -> str:
     if normalization != "imagenet" or color != "grey":
         return ""
     return 'found "imagenet", which is for three channels: set data.color = "rgb", or normalization = "standard".'
+
+
+def _pairs_of(task: str, data: str) -> str:
+    if task != "pairs" or data == "mnist_pairs" or is_dotted(data):
+        return ""
+    return f'found "pairs", which compares two digits; {show(data)} has one. Set data.name = "mnist_pairs".'
+
+
+def _heads_of(task: str, model: str) -> str:
+    if is_dotted(task) or is_dotted(model) or (task == "pairs") == (model == "siamese"):
+        return ""
+    if task == "pairs":
+        return f'found "pairs", which takes three outputs; {show(model)} has one. Accepted with it: "classification".'
+    return f'found {show(task)}; {show(model)} has three outputs. Accepted with it: "pairs".'
+
+
+def _compared(model: str, data: str) -> str:
+    if model not in ("pair", "siamese") or data == "mnist_pairs" or is_dotted(data):
+        return ""
+    return f'found {show(model)}, which compares two images; {show(data)} has one. Set data.name = "mnist_pairs".'
+
+
+def _some_loss(head_weight: float, digit_weight: float) -> str:
+    return "" if head_weight or digit_weight else "found 0.0, and task.digit_weight too: nothing would be trained."
 
 
 def _torchvision(name: str) -> str:
@@ -85,6 +110,10 @@ RULES = (
     Rule((("task", "label_smoothing"), ("task", "loss")), _smoothing),
     Rule((("data", "normalization"), ("data", "name")), _three_channels),
     Rule((("data", "normalization"), ("data", "color")), _in_color),
+    Rule((("task", "name"), ("data", "name")), _pairs_of),
+    Rule((("task", "name"), ("model", "name")), _heads_of),
+    Rule((("model", "name"), ("data", "name")), _compared),
+    Rule((("task", "head_weight"), ("task", "digit_weight")), _some_loss),
     Rule((("model", "name"),), _torchvision),
     Rule((("model", "weights"), ("model", "name")), _weights),
     Rule((("training", "warm_start"), ("model", "weights")), _warm_start),

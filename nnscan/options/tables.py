@@ -146,6 +146,17 @@ class KnownData(Data):
     name: Literal["mnist", "fashion_mnist", "cifar10"]
 
 
+class MnistPairs(Data):
+    """Pairs of MNIST's digits, 14x14 pixels each; another draw in each replicate."""
+
+    name: Literal["mnist_pairs"]
+    pairs: Annotated[int, Field(ge=1, le=30_000)] = 1000
+    """Of the 60,000 training images; none is in two pairs."""
+
+    test_pairs: Annotated[int, Field(ge=1, le=5_000)] = 1000
+    """Of the 10,000 test images."""
+
+
 class ImageFolder(Data):
     """Images in one folder a class."""
 
@@ -269,6 +280,24 @@ class CIFARNet(Options):
     """Probability with which an input of a dense layer is dropped; 0: off."""
 
 
+class PairNetwork(Options):
+    """A network for pairs of images: one that sees both at once, or one whose weights both share."""
+
+    name: Literal["pair", "siamese"]
+    first_channels: Count = 32
+    """Channels of the first convolution, of 3x3 pixels."""
+
+    second_channels: Count = 64
+    """Channels of the second, which sees all that the first leaves."""
+
+    hidden_units: Count = 256
+    """Units of the dense layer behind them."""
+
+    batch_norm: bool = True
+    skip: bool = True
+    """Add to each convolution what a dense layer makes of the images."""
+
+
 class TorchvisionModel(Options):
     """One of torchvision's classifiers, with a head that fits the classes."""
 
@@ -387,6 +416,20 @@ class Classification(Options):
 
     label_smoothing: ShareBelowOne = 0.0
     """Probability spread evenly over all classes (Szegedy et al. 2016); with "cross_entropy" alone."""
+
+
+class Pairs(Options):
+    """Which of two digits is greater, with a loss of the comparison and one of the digits."""
+
+    name: Literal["pairs"]
+    head_weight: NotNegative = 1.0
+    """Of the loss of the head that compares."""
+
+    digit_weight: NotNegative = 0.31622776601683794
+    """Of the losses of the two heads that read a digit each; the default is 10^-0.5."""
+
+    prediction: Literal["head", "digits"] = "head"
+    """With "digits" the two digits that are read are compared."""
 
 
 class TaskFunction(Options):
@@ -536,7 +579,7 @@ class Resources(Options):
 
 
 SECTIONS: dict[str, tuple[type[Options], ...]] = {
-    "data": (Digits, KnownData, ImageFolder, DataFunction),
+    "data": (Digits, KnownData, MnistPairs, ImageFolder, DataFunction),
     "model": (
         MLP,
         SkipMLP,
@@ -545,11 +588,12 @@ SECTIONS: dict[str, tuple[type[Options], ...]] = {
         LeNet,
         FullyConvolutional,
         CIFARNet,
+        PairNetwork,
         TorchvisionModel,
         ModelFunction,
     ),
     "optimizer": (SGD, Adam, AdamW),
-    "task": (Classification, TaskFunction),
+    "task": (Classification, Pairs, TaskFunction),
     "training": (Training, TrainingFunction),
 }
 """The tables that a grid may vary. Of several classes the table's `name` chooses; of `training` the second, where there

@@ -18,7 +18,10 @@ METRICS = (
 )
 """What nnscan's own training tells of an epoch: fractions, seconds; `train_*` are absent at epoch 0."""
 
-TASK_METRICS: Mapping[str, tuple[str, ...]] = {"classification": ()}
+TASK_METRICS: Mapping[str, tuple[str, ...]] = {
+    "classification": (),
+    "pairs": ("head_accuracy", "comparison_accuracy", "digit_accuracy", "head_loss", "digit_loss"),
+}
 """What the tasks of nnscan's own measure beyond loss and accuracies; columns have "val_" or "test_" before the name."""
 
 PER_CLASS = frozenset({"val_class_accuracy"})

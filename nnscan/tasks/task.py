@@ -11,6 +11,7 @@ from nnscan.results.metric import task_metrics
 from nnscan.tasks.classification import Classification
 from nnscan.tasks.outputs import Outputs
 from nnscan.tasks.own import own_task
+from nnscan.tasks.pairs import Pairs
 
 Settings = Mapping[str, Any]
 """The table `task`, resolved."""
@@ -57,4 +58,6 @@ def of(settings: Settings, classes: int) -> Task:
     """
     if settings["name"] == "classification":
         return Classification(settings["loss"], settings["label_smoothing"])
+    if settings["name"] == "pairs":
+        return Pairs(settings["head_weight"], settings["digit_weight"], settings["prediction"])
     return own_task(settings["name"], settings["arguments"], classes, task_metrics(settings))

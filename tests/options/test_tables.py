@@ -7,12 +7,22 @@ import pytest
 
 from nnscan.models.cnn import cnn
 from nnscan.models.mlp import ACTIVATIONS, mlp
+from nnscan.models.pairs import pair, siamese
 from nnscan.models.torchvision_models import torchvision_model
-from nnscan.options.tables import CNN, MLP, SECTIONS, EarlyStopping, Options, TorchvisionModel
+from nnscan.options.tables import CNN, MLP, SECTIONS, EarlyStopping, Options, PairNetwork, TorchvisionModel
 from nnscan.results.metric import METRICS
 
 
-@pytest.mark.parametrize(("network", "options"), [(mlp, MLP), (cnn, CNN), (torchvision_model, TorchvisionModel)])
+@pytest.mark.parametrize(
+    ("network", "options"),
+    [
+        (mlp, MLP),
+        (cnn, CNN),
+        (torchvision_model, TorchvisionModel),
+        (pair, PairNetwork),
+        (siamese, PairNetwork),
+    ],
+)
 def test_a_network_takes_exactly_its_declared_options(network: object, options: type[Options]) -> None:
     taken = {p.name for p in signature(network).parameters.values() if p.kind is Parameter.KEYWORD_ONLY}  # type: ignore[arg-type]
     assert taken == set(options.model_fields) - {"name"}

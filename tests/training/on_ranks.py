@@ -21,6 +21,7 @@ from nnscan.errors import StoreError
 from nnscan.launch_folder import Launch
 from nnscan.models.build import build
 from nnscan.results.folder import ScanFolder
+from nnscan.tasks.pairs import Pairs
 from nnscan.training import checkpoint, loop, network
 from nnscan.training.batch_norm import Presence, synchronize
 from nnscan.training.early_stopping import stop
@@ -91,6 +92,21 @@ class OwnNormalization(nn.BatchNorm1d):
 
 def own_normalization(input_shape: tuple[int, ...], classes: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), OwnNormalization(64), nn.Linear(64, classes))
+
+
+SIAMESE = {
+    "name": "siamese",
+    "first_channels": 4,
+    "second_channels": 5,
+    "hidden_units": 6,
+    "batch_norm": True,
+    "skip": True,
+}
+
+
+def siamese64(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    scores = Pairs().scores
+    return InFloat64(build(SIAMESE, input_shape, classes, seed=7, scores=scores))
 
 
 def named(function: Callable[..., nn.Module]) -> dict[str, Any]:
@@ -265,6 +281,28 @@ def train(
 def train_several(group: Group, changes: dict[str, Any]) -> dict[str, Any]:
     """Train a trial of several inputs, outputs and targets; of 4 ranks one has no share in the test."""
     return train_on(group, changes, several.dataset(tests=3))
+
+
+def train_pairs(group: Group, changes: dict[str, Any]) -> dict[str, Any]:
+    """Train a trial on pairs."""
+    return train_on(group, changes, pairs_dataset())
+
+
+def pairs_dataset() -> Dataset:
+    """Return pairs of random images whose brightness tells their digit."""
+    generator = torch.Generator().manual_seed(9)
+    digits = torch.randint(0, 10, (110, 2), generator=generator)
+    images = torch.rand(110, 2, 14, 14, generator=generator) * 60 + digits[:, :, None, None] * 15
+    targets = torch.cat([(digits[:, :1] <= digits[:, 1:]).long(), digits], 1)
+    return Dataset(
+        images=images[:80],
+        labels=targets[:80, 0],
+        test_images=images[80:],
+        test_labels=targets[80:, 0],
+        classes=("greater", "less or equal"),
+        fingerprint="f" * 32,
+        several_targets=(targets[:80], targets[80:]),
+    )
 
 
 def train_on(
