@@ -117,11 +117,7 @@ def test_digits_are_decoded_once_for_mnist_and_all_pairs(root: Path) -> None:
 def test_folds_hold_both_classes_in_the_same_proportions(root: Path) -> None:
     labels = pairs_of(root).labels
     training, validation = split(labels, {"holdout": 0.4, "stratified": True}, seed=0, replicate=0, fold=0)
-<<<<<<< Updated upstream
     assert labels[validation].sum().item() == pytest.approx(labels.sum().item() * 0.4, abs=0.6)
-=======
-    assert labels[validation].sum() == pytest.approx(labels.sum() * 0.4, abs=0.6)
->>>>>>> Stashed changes
     assert len(training) == 12
 
 
