@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,11 +16,11 @@ import torchvision
 from PIL import Image
 from torch import nn
 
-from nnscan import launch_folder, pretrained
+from nnscan import launch_folder, launching, pretrained
 from nnscan.cli.estimate import estimate_lines
 from nnscan.errors import DataError, ScanError
 from nnscan.estimate import dry_run
-from nnscan.launch_options import LaunchOptions, Outcome
+from nnscan.launch_options import LaunchOptions, Outcome, Submitted
 from nnscan.launching import launch
 from nnscan.models.build import build
 from nnscan.models.folder import load_model
@@ -335,3 +337,44 @@ def test_a_launch_notes_which_file_stands_behind_a_digest(trained: nn.Module) ->
     (one,) = launch_folder.read_all(outcome.folder)
     name = f"sha256:{digest(Path('mine.pt'))}"
     assert one.provenance["weights"] == {name: str(Path("mine.pt").absolute())}
+
+
+# ---------------------------------------------------------------------------------------------- Slurm
+
+
+@dataclass(frozen=True)
+class Submitter:
+    """Takes the place of the launcher of jobs."""
+
+    launch: Any = None
+    further_jobs: int = 0
+
+    def plan(self, *arguments: Any) -> list[Any]:
+        return [SimpleNamespace(bundles=((0, 1),))]
+
+
+@pytest.fixture
+def without_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a launch on Slurm go all its way but for Slurm."""
+    monkeypatch.setattr(launching.submitting, "launcher", lambda *arguments: Submitter())
+    monkeypatch.setattr(launching.submitting, "checked", lambda launcher, *arguments: (launcher, "not seen."))
+    monkeypatch.setattr(launching.submitting, "submit", lambda launcher, *_: Submitted(launch="", jobs=()))
+
+
+@pytest.mark.usefixtures("without_slurm")
+def test_a_launch_on_slurm_notes_weights_that_the_login_node_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    scan = read(TORCHVISION, overrides=["model.weights=IMAGENET1K_V1"])
+    outcome = launch(scan, ScanFolder(Path("scans/started")), LaunchOptions(cluster="slurm"))
+    assert outcome.submitted is not None
+    assert outcome.submitted.note.startswith("not seen. The weights ")
+    assert "no route to host" in outcome.submitted.note
+
+
+@pytest.mark.usefixtures("without_slurm")
+def test_a_launch_on_slurm_refuses_weights_of_another_network_all_the_same() -> None:
+    torch.save(nn.Linear(3, 3).state_dict(), "mine.pt")
+    scan = read(TORCHVISION, overrides=["model.weights=mine.pt"])
+    with pytest.raises(ScanError, match="of another network"):
+        launch(scan, ScanFolder(Path("scans/started")), LaunchOptions(cluster="slurm"))
+    assert not Path("scans/started").exists()

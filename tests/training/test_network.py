@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import safetensors.torch
 import torch
 from trials import AUGMENTATION, CNN, NO_AUGMENTATION, ONE_CYCLE, SGD, untimed
 from trials import trial as made
@@ -17,6 +19,7 @@ from nnscan.allocation import Allocation, AllocationEndedError, Reason
 from nnscan.data.dataset import load
 from nnscan.errors import StoreError
 from nnscan.launch_folder import Launch
+from nnscan.models.build import build
 from nnscan.models.folder import load_model
 from nnscan.results.calibration import expected_calibration_error
 from nnscan.results.folder import ScanFolder
@@ -192,6 +195,22 @@ def test_an_allocation_that_ends_ends_the_training_after_a_step_and_another_goes
     expected, weights = by_hand(one, tmp_path)
     assert untimed(list(second.epochs())) == expected
     assert equal(second.state.model.state_dict(), weights)
+
+
+def test_a_killed_warm_start_goes_on_from_its_checkpoint(home: Home) -> None:
+    content = safetensors.torch.save(build(HARD["model"], (1, 8, 8), 10, seed=77).state_dict())
+    digest = hashlib.sha256(content).hexdigest()
+    home.folder.weights.mkdir(parents=True)
+    (home.folder.weights / digest).write_bytes(content)
+    one = trial(**HARD, training={"warm_start": f"sha256:{digest}"})
+    whole = home.open(one)
+    rows = untimed(list(whole.epochs()))
+    killed_after(home.open(one, writer="first", checkpoint_epochs=1), 3)
+    resumed = home.open(one, writer="second")
+    assert resumed.state.epoch == 1
+    assert untimed(list(resumed.epochs())) == rows
+    assert equal(resumed.state.model.state_dict(), whole.state.model.state_dict())
+    assert rows[0] != untimed([next(home.open(trial(**HARD)).epochs())])[0]
 
 
 def test_checkpoints_in_passing_change_nothing(home: Home, tmp_path: Path, due: Callable[[int], None]) -> None:
