@@ -203,14 +203,14 @@ def test_a_killed_warm_start_goes_on_from_its_checkpoint(home: Home) -> None:
     home.folder.weights.mkdir(parents=True)
     (home.folder.weights / digest).write_bytes(content)
     one = trial(**HARD, training={"warm_start": f"sha256:{digest}"})
-    whole = home.open(one)
+    whole, cold = home.open(one), home.open(trial(**HARD))
     rows = untimed(list(whole.epochs()))
+    assert rows[0] != untimed([next(cold.epochs())])[0]
     killed_after(home.open(one, writer="first", checkpoint_epochs=1), 3)
     resumed = home.open(one, writer="second")
     assert resumed.state.epoch == 1
     assert untimed(list(resumed.epochs())) == rows
     assert equal(resumed.state.model.state_dict(), whole.state.model.state_dict())
-    assert rows[0] != untimed([next(home.open(trial(**HARD)).epochs())])[0]
 
 
 def test_checkpoints_in_passing_change_nothing(home: Home, tmp_path: Path, due: Callable[[int], None]) -> None:
