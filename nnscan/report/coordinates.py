@@ -10,6 +10,7 @@ import numpy as np
 
 from nnscan.results.leaderboard import FamilySummary, Leader
 from nnscan.results.selection import Floats
+from nnscan.results.wording import value_text
 
 BAND = 0.7
 """Share of the distance between two values over which lines through one value are spread, worst below."""
@@ -61,8 +62,8 @@ def coordinates(family: FamilySummary, *, smallest: bool) -> Coordinates | None:
 
 
 def _axis(path: str, leaders: list[Leader]) -> ValueAxis:
-    values = [leader.hyperparameters[path] for leader in leaders]
-    distinct: list[Any] = [value for index, value in enumerate(values) if value not in values[:index]]
+    values = (leader.hyperparameters[path] for leader in leaders)
+    distinct = list({value_text(value): value for value in values}.values())  # lists cannot be keys
     there = [value for value in distinct if value is not None]
     ordered = sorted(there, key=_order)
     return ValueAxis(path=path, values=tuple([None, *ordered] if len(there) < len(distinct) else ordered))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -156,6 +157,14 @@ def test_paper_has_the_first_forty_rows_and_no_field(page: Page) -> None:
     assert page.evaluate(f"{FIELD}.offsetParent === null")
     page.print_media(False)
     assert len(column(page, 0)) == 399
+
+
+def test_it_prints_with_everything_unfolded(page: Page) -> None:
+    folded = "Array.from(document.querySelectorAll('details')).filter((one) => !one.open).length"
+    assert page.evaluate(folded) > 0
+    printed = page.browser.call("Page.printToPDF", page.session)["data"]
+    assert base64.b64decode(printed).startswith(b"%PDF")
+    assert page.evaluate(folded) == 0
 
 
 def test_every_figure_has_a_text_and_fits_its_place(page: Page) -> None:
