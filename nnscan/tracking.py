@@ -49,6 +49,7 @@ class TrackOptions:
 def check(options: TrackOptions, trials: int) -> None:
     """Raise ScanError where a tracker cannot be opened, or takes fewer than so many trials."""
     problems = [problem for name, most in _most(options) for problem in _too_many(name, most, trials)]
+    problems += _without_wandb() if options.wandb else []
     if problems:
         raise ScanError("trackers", problems)
 
@@ -59,6 +60,16 @@ def _most(options: TrackOptions) -> Iterator[tuple[str, int]]:
         from nnscan.trackers.tensorboard import TensorBoard
 
         yield "--tensorboard", TensorBoard.most
+    if options.wandb:
+        from nnscan.trackers.wandb import WeightsAndBiases
+
+        yield "--wandb", WeightsAndBiases.most
+
+
+def _without_wandb() -> list[Problem]:
+    from nnscan.trackers.wandb import problems
+
+    return list(problems())
 
 
 def _too_many(option: str, most: int, trials: int) -> Iterator[Problem]:
@@ -86,6 +97,11 @@ def opened(folder: ScanFolder, options: TrackOptions) -> Iterator[list[Tracker]]
             home = options.to or folder.tensorboard
             stack.enter_context(_held(home))
             trackers.append(TensorBoard(home, _varied(folder)))
+        if options.wandb:
+            from nnscan.trackers.wandb import WeightsAndBiases
+
+            stack.enter_context(_held(folder.wandb))
+            trackers.append(WeightsAndBiases(folder, options.wandb, asked(folder).name))
         for tracker in trackers:
             stack.callback(tracker.close)
         yield trackers

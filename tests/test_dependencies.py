@@ -28,15 +28,20 @@ def imported() -> Iterator[str]:
                 yield str(node.module).split(".")[0]
 
 
-def declared() -> set[str]:
-    """Return the names of the dependencies."""
+def declared(extra: str = "") -> set[str]:
+    """Return the names of the dependencies, or of an extra's."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return {re.split(r"[\[>=<]", dependency)[0] for dependency in project["dependencies"]}
+    dependencies = project["optional-dependencies"][extra] if extra else project["dependencies"]
+    return {re.split(r"[\[>=<]", dependency)[0] for dependency in dependencies}
 
 
 def test_what_is_imported_is_declared() -> None:
     others = set(imported()) - set(sys.stdlib_module_names) - {"nnscan"}
-    assert {DISTRIBUTIONS.get(name, name) for name in others} - declared() == set()
+    assert {DISTRIBUTIONS.get(name, name) for name in others} - declared() - declared("wandb") == set()
+
+
+def test_what_ci_installs_has_the_extras() -> None:
+    assert declared("wandb") <= declared("dev")
 
 
 def test_every_dependency_has_a_line_that_says_why() -> None:

@@ -18,6 +18,7 @@ from nnscan.cli.options import (
     ScanDirectory,
     TensorBoard,
     Wait,
+    Wandb,
     Workers,
 )
 
@@ -75,6 +76,7 @@ def launch(
         ),
     ] = False,
     tensorboard: TensorBoard = False,
+    wandb: Wandb = "",
 ) -> None:
     """Train every trial of a scan that has no result yet.
 
@@ -110,7 +112,7 @@ def launch(
         download=download,
         wait=wait,
     )
-    track = TrackOptions(tensorboard=tensorboard)
+    track = TrackOptions(tensorboard=tensorboard, wandb=wandb)
     check(track, sum(grid.count for grid in asked.grids) * asked.folds * asked.replicates)
     if dry_run:
         _tell_dry_run(asked, folder, options)

@@ -84,6 +84,15 @@ Families = Annotated[
 TensorBoard = Annotated[
     bool, typer.Option("--tensorboard", help="Write event files for TensorBoard, into the folder of the scan.")
 ]
+Wandb = Annotated[
+    str,
+    typer.Option(
+        "--wandb",
+        metavar="PROJECT",
+        show_default=False,
+        help="Send epochs to this project of Weights & Biases (an extra: nnscan[wandb]).",
+    ),
+]
 
 
 def find_scan(scan: str, scans: Path) -> ScanFolder:

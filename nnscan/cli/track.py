@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nnscan.cli.options import Families, ScanArgument, ScanDirectory, TensorBoard, command, find_scan
+from nnscan.cli.options import Families, ScanArgument, ScanDirectory, TensorBoard, Wandb, command, find_scan
 from nnscan.cli.wording import count
 from nnscan.errors import Problem, ScanError
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 def track(
     scan: ScanArgument = "",
     tensorboard: TensorBoard = False,
+    wandb: Wandb = "",
     to: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", show_default=False, help="Where event files go, instead of the scan's folder."),
@@ -40,7 +41,7 @@ def track(
     ] = False,
     scan_dir: ScanDirectory = Path("scans"),
 ) -> None:
-    """Show the epochs of a scan in TensorBoard: one run a trial.
+    """Show the epochs of a scan in TensorBoard, or in Weights & Biases: one run a trial.
 
     Reads what the workers wrote, from any shell that sees the scan folder. What was written before is not
     written again: the same command goes on. `nnscan launch --tensorboard` does the same while it runs.
@@ -49,6 +50,7 @@ def track(
     Examples:
       nnscan track --tensorboard
       nnscan track mnist --tensorboard --follow               while it runs
+      nnscan track mnist --wandb digits                       to a project of Weights & Biases
       nnscan track mnist --tensorboard --top 20 --to best     trials of the 20 best configurations of each family
     """
     from nnscan.cli.arrow import do_without_pandas
@@ -57,7 +59,7 @@ def track(
     from nnscan import tracking
     from nnscan.tracking import TrackOptions
 
-    options = TrackOptions(tensorboard=tensorboard, to=to, families=tuple(families), top=top)
+    options = TrackOptions(tensorboard=tensorboard, wandb=wandb, to=to, families=tuple(families), top=top)
     _refuse_unclear(options, follow=follow)
     folder = find_scan(scan, scan_dir)
     if follow:
@@ -71,7 +73,7 @@ def track(
 def _refuse_unclear(options: TrackOptions, *, follow: bool) -> None:
     problems = []
     if not options.asks:
-        problems.append(Problem("nnscan track", "say where to: --tensorboard"))
+        problems.append(Problem("nnscan track", "say where to: --tensorboard or --wandb PROJECT"))
     if options.to and not options.tensorboard:
         problems.append(Problem("--to", "goes with --tensorboard"))
     if options.top and follow:
@@ -137,5 +139,5 @@ def _ending(folder: ScanFolder, track: TrackOptions, result: Followed) -> list[s
 
 def follow_line(folder: ScanFolder, track: TrackOptions) -> str:
     """Return how to track a scan that runs elsewhere."""
-    words = ["--tensorboard"] if track.tensorboard else []
+    words = [*(["--tensorboard"] if track.tensorboard else []), *(["--wandb", track.wandb] if track.wandb else [])]
     return f"Track it while it runs: {command(folder, 'track', *words, '--follow')}"

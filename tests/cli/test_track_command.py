@@ -45,7 +45,7 @@ def test_trials_and_retrainings_are_tracked(nnscan: Command, launched: Path, fol
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        pytest.param([], "nnscan track: say where to: --tensorboard", id="nowhere"),
+        pytest.param([], "nnscan track: say where to: --tensorboard or --wandb PROJECT", id="nowhere"),
         pytest.param(["--to", "x"], "--to: goes with --tensorboard", id="a folder for nothing"),
         pytest.param(["--tensorboard", "--follow", "--top", "3"], "--top: goes without --follow", id="a moving choice"),
         pytest.param(["--tensorboard", "--family", "CNN"], "--family: found 'CNN'.", id="an unknown family"),
