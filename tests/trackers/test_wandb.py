@@ -134,6 +134,21 @@ def test_another_attempt_overwrites_the_run(server: Server, scan: ScanFolder) ->
     assert server.begun == [None, None]
 
 
+def test_offline_a_run_that_goes_on_is_written_whole_in_place_of_its_old(server: Server, scan: ScanFolder) -> None:
+    server.offline = True
+    old, other = (scan.wandb / f"offline-run-20260101_000000-{key}" for key in (KEY, "5" * 32))
+    for epochs in (1, 3):
+        for folder in (old, other):
+            folder.mkdir(parents=True, exist_ok=True)
+        tracker = WeightsAndBiases(scan, "p", "s")
+        tracker.take(track(epochs))
+        tracker.flush()
+        tracker.close()
+        assert (old.exists(), other.exists()) == (False, True)
+    assert losses(server) == [(0, 0.0), (1, 1.0), (2, 2.0)]
+    assert server.begun == [None, None]
+
+
 def test_projects_have_memories_of_their_own(server: Server, scan: ScanFolder) -> None:
     for project in ("p", "q"):
         tracker = WeightsAndBiases(scan, project, "s")
