@@ -42,7 +42,7 @@ def _start(settings: Settings) -> Settings:
     """Return the part of `settings` that says which network starts from which weights."""
     data = {name: value for name, value in settings["data"].items() if name not in ("augmentation", "normalization")}
     training = {name: value for name, value in settings["training"].items() if name in ("warm_start", "seed")}
-    return {"data": data, "model": settings["model"], "training": training}
+    return {"data": data, "model": settings["model"], "task": settings["task"], "training": training}
 
 
 # ------------------------------------------------------------------------------------------------ files
@@ -145,12 +145,17 @@ def check(scan: Scan, cache: Path, folder: Path) -> None:
 
 def _try(settings: Settings, scan: Scan, cache: Path, folder: Path) -> None:
     from nnscan.data.dataset import load  # torch
+    from nnscan.data.packing import InputShape
     from nnscan.models.build import build
     from nnscan.models.weights import start_from
+    from nnscan.tasks import task
 
     dataset = load(settings["data"], root=scan.data_root, cache=cache, seed=settings["training"]["seed"])
+    shape: InputShape = dataset.input_shapes or tuple(dataset.images.shape[1:])
+    classes = len(dataset.classes)
+    scores = task.of(settings["task"], classes).scores
     try:
-        network = build(settings["model"], tuple(dataset.images.shape[1:]), len(dataset.classes), weights=folder)
+        network = build(settings["model"], shape, classes, weights=folder, scores=scores)
         start_from(settings["training"].get("warm_start", "none"), network, folder)
     except ScanError as error:
         problems = [Problem(one.path, _with_files(one.message, scan)) for one in error.problems]

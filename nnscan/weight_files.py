@@ -87,7 +87,8 @@ def _told(error: Exception, value: str) -> str:
         others = (
             "" if value.endswith((".pt", ".pth", ".safetensors")) else ', "none", or a name such as "IMAGENET1K_V1"'
         )
-        return f"no such file below {Path.cwd()}; accepted: {ACCEPTED}{others}."
+        where = "" if Path(value).is_absolute() else f" below {Path.cwd()}"
+        return f"no such file{where}; accepted: {ACCEPTED}{others}."
     if isinstance(error, OSError):
         return f"cannot be read: {error.strerror or error}."
     return str(error)

@@ -182,6 +182,29 @@ def test_weights_of_another_network_are_told_before_any_trial(option: str) -> No
     assert str(Path("mine.pt").absolute()) in told
 
 
+def test_a_network_of_pairs_that_starts_from_weights_of_another_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(nn.Linear(3, 3).state_dict(), "mine.pt")
+    pairs = """
+    name = "pairs"
+    data.name = "mnist_pairs"
+    validation.holdout = 0.2
+    training.epochs = 0
+    optimizer.name = "sgd"
+    model.name = "siamese"
+    task.name = "pairs"
+    """
+    monkeypatch.setattr(
+        "nnscan.data.dataset.load",
+        lambda settings, **_: SimpleNamespace(
+            images=torch.zeros(4, 2, 14, 14), input_shapes=(), classes=("a > b", "a <= b")
+        ),
+    )
+    scan = read(pairs, overrides=["training.warm_start=mine.pt"])
+    pretrained.gather(scan, _FOLDERS[1])
+    with pytest.raises(ScanError, match="of another network"):
+        pretrained.check(scan, *_FOLDERS)
+
+
 def test_a_network_that_cannot_be_built_is_left_to_its_trial(trained: nn.Module) -> None:
     torch.save(trained.state_dict(), "mine.pt")
     too_small = ("model.name=torchvision:squeezenet1_1", "model.input_size=2")
