@@ -120,6 +120,7 @@ def test_dotted_paths_of_settings() -> None:
     assert dotted_paths(settings) == ["a:g", "b:f"]
     assert dotted_paths({"data": {"name": "digits"}, "model": {"name": "torchvision:resnet18"}}) == []
     assert dotted_paths({"data": {}, "model": {}, "training": {"function": "t:f"}}) == ["t:f"]
+    assert dotted_paths({"data": {}, "model": {}, "task": {"name": "l:Loss"}, "training": {}}) == ["l:Loss"]
 
 
 def test_code_fingerprint_follows_the_source(write: Write) -> None:

@@ -163,3 +163,19 @@ def test_folds_that_a_class_is_too_small_for_are_told_before_anything_starts(at_
     with pytest.raises(DataError, match="folds"):
         run(scan, at_home)
     assert not (at_home / "scans" / "images").exists()
+
+
+def test_a_changed_task_changes_the_code(at_home: Path) -> None:
+    text = "class Task:\n    def mean_loss(self, outputs, targets): ...\n    def scores(self, outputs): ...\n"
+    (at_home / "own_fingerprinted_task.py").write_text(text)
+    scan = read(
+        'name = "own"\ndata.name = "digits"\nmodel.name = "mlp"\noptimizer.name = "sgd"\ntraining.epochs = 1\n'
+        'task.name = "own_fingerprinted_task:Task"\n'
+    )
+    before = fingerprints.of_code(scan)
+    assert before != {""}
+    (at_home / "own_fingerprinted_task.py").write_text(text + "# changed\n")
+    with pytest.raises(ScanError, match="its file has changed since this Python imported it"):
+        fingerprints.of_code(scan)
+    del sys.modules["own_fingerprinted_task"]
+    assert fingerprints.of_code(scan) != before

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nnscan import fingerprints, scan
 from nnscan.data import dataset
 from nnscan.data.dataset import Dataset, load, stamp
 from nnscan.data.digit_pairs import CLASSES, draw
@@ -132,6 +133,15 @@ def test_folds_hold_both_classes_in_the_same_proportions(root: Path) -> None:
 def test_too_few_digits_are_told(root: Path, more: dict[str, int], told: str) -> None:
     with pytest.raises(DataError, match=told):
         pairs_of(root, **more)
+
+
+def test_a_launch_finds_too_few_digits_before_anything_starts(root: Path, tmp_path: Path) -> None:
+    text = (
+        'data.name = "mnist_pairs"\ndata.pairs = 21\nmodel.name = "pair"\noptimizer.name = "sgd"\ntraining.epochs = 1\n'
+    )
+    asked = scan.read(text, "few.toml", data_root=root)
+    with pytest.raises(DataError, match=r"data\.pairs = 21 needs 42 digits"):
+        fingerprints.present(asked, tmp_path / "cache", download=False)
 
 
 def test_files_that_are_missing_are_told_as_those_of_mnist(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from on_ranks import SIAMESE, pairs_dataset
 from torch import nn
 from trials import ADAM, AUGMENTATION, CNN, ONE_CYCLE, dataset, train, trial
 
+from nnscan.training import loop
 from nnscan.training.batch_norm import Presence, synchronize
 from nnscan.training.checkpoint import load_newest, restore, save
 from nnscan.training.state import begin
@@ -30,6 +32,22 @@ def test_cuda_trains_as_the_cpu_does() -> None:
         found["cpu"][0]["val_loss"], rel=1e-2
     )  # convolutions on tensor cores have ten bits
     assert found["cuda"][1]["train_loss"] == pytest.approx(found["cpu"][1]["train_loss"], rel=1e-2)
+
+
+def test_pairs_train_on_cuda_as_on_the_cpu() -> None:
+    task = {"name": "pairs", "head_weight": 1.0, "digit_weight": 0.3, "prediction": "digits"}
+    one = trial(model=SIAMESE, task=task, data={"normalization": "global"})
+    found = {}
+    for device in ("cpu", "cuda"):
+        data, rows = TrialData.of(pairs_dataset(), one, device), []
+        state = begin(one, data)
+        train(state, data, rows)
+        evaluation, probabilities = loop.test(state, data)
+        assert probabilities.device.type == "cpu"
+        found[device] = rows, evaluation.metrics("test")
+    for name in ("val_loss", "val_head_loss", "val_digit_loss"):
+        assert found["cuda"][0][1][name] == pytest.approx(found["cpu"][0][1][name], rel=1e-2)
+    assert found["cuda"][1].keys() == found["cpu"][1].keys()
 
 
 def test_a_trial_resumed_on_cuda_draws_the_same_dropout(tmp_path: Path) -> None:
