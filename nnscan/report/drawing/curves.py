@@ -61,7 +61,8 @@ def _lines(values: Floats, color: str, width: float, opacity: float, *, dense: b
 
 
 def _opacity(count: int) -> float:
-    return float(np.clip(12 / np.sqrt(max(count, 1)) / 4, 0.25, 0.9))
+    """Return how dense a line is drawn: where hundreds lie on each other, the densest part shows where most are."""
+    return float(np.clip(3 / np.sqrt(max(count, 1)), 0.1, 0.9))
 
 
 def _frame(axes: Axes, values: Floats) -> None:
