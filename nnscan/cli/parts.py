@@ -11,7 +11,13 @@ GAP = 2
 """Spaces between columns."""
 
 LEAST_WIDTH = 28
-"""Of a column that takes what is left, where its texts are as wide."""
+"""Of a column that takes what is left, where its texts are as wide: columns that say little go for it."""
+
+NARROW_WIDTH = 12
+"""Of that column, before columns go that say much."""
+
+SAYS_LITTLE = 3
+"""From that number of `drop` on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +52,9 @@ class Cells:
         """Characters of its widest text."""
         return max(map(len, [self.head, *self.texts]))
 
-    @property
-    def least(self) -> int:
-        """Characters that it needs."""
-        return min(self.width, LEAST_WIDTH) if self.takes_rest else self.width
+    def least(self, narrow: int) -> int:
+        """Return the characters that it needs; one that takes the rest no more than `narrow`."""
+        return min(self.width, narrow) if self.takes_rest else self.width
 
 
 def fitted(parts: Sequence[Part], height: int) -> list[Text]:
@@ -105,14 +110,22 @@ def rows(columns: Sequence[Cells], width: int) -> tuple[Text, list[Text]]:
 
 
 def _fitting(columns: Sequence[Cells], width: int) -> list[Cells]:
+    kept = _dropped(columns, width, LEAST_WIDTH, SAYS_LITTLE)
+    kept = _dropped(kept, width, NARROW_WIDTH, 1)
+    rest = width - _least(kept, NARROW_WIDTH)
+    return [_cut(column, column.least(NARROW_WIDTH) + rest) if column.takes_rest else column for column in kept]
+
+
+def _dropped(columns: Sequence[Cells], width: int, narrow: int, first: int) -> list[Cells]:
+    """Return the columns without those whose `drop` is `first` or more and which there is no room for."""
     kept = list(columns)
-    while (least := _least(kept)) > width and any(column.drop for column in kept):
-        kept.remove(max(kept, key=lambda column: column.drop))
-    return [_cut(column, column.least + width - least) if column.takes_rest else column for column in kept]
+    while _least(kept, narrow) > width and (going := max(kept, key=lambda column: column.drop)).drop >= first:
+        kept.remove(going)
+    return kept
 
 
-def _least(columns: Sequence[Cells]) -> int:
-    return sum(column.least for column in columns) + GAP * (len(columns) - 1)
+def _least(columns: Sequence[Cells], narrow: int) -> int:
+    return sum(column.least(narrow) for column in columns) + GAP * (len(columns) - 1)
 
 
 def _cut(column: Cells, width: int) -> Cells:

@@ -65,7 +65,8 @@ COLUMNS = [
         (80, "name  score  of", f"ab      1.5  2   {'x' * 40}"),
         (50, "name  score  of", f"ab      1.5  2   {'x' * 32}…"),
         (44, "name  score", f"ab      1.5  {'x' * 30}…"),
-        (40, "name", f"ab    {'x' * 33}…"),
+        (40, "name  score", f"ab      1.5  {'x' * 26}…"),
+        (24, "name", f"ab    {'x' * 17}…"),
         (10, "name", "ab"),
     ],
 )
