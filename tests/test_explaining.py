@@ -35,7 +35,10 @@ def flat(input_shape: tuple[int, ...], classes: int) -> nn.Module:
 def saved(folder: Path, network: str = "brightest") -> Path:
     """Write a model whose map of a class is the channel of that colour, less the mean of the others."""
     card = ModelCard(
-        settings={"model": {"name": f"{__name__}:{network}", "arguments": {}}, "task": {"loss": "cross_entropy"}},
+        settings={
+            "model": {"name": f"{__name__}:{network}", "arguments": {}},
+            "task": {"name": "classification", "loss": "cross_entropy", "label_smoothing": 0.0},
+        },
         configuration="c" * 32,
         input_shape=(3, 16, 16),
         input_type="uint8",

@@ -14,6 +14,8 @@ from nnscan.prediction import predict
 
 torch.set_num_threads(1)
 
+TASK = {"name": "classification", "loss": "cross_entropy", "label_smoothing": 0.0}
+
 
 def brightest(input_shape: tuple[int, ...], classes: int) -> nn.Module:
     return Brightest()
@@ -43,7 +45,7 @@ def save(
     """Write a model folder: Brightest, or `network`, which is then what `linear` gives."""
     name = "brightest" if network is None else "linear"
     card = ModelCard(
-        settings={"model": {"name": f"{__name__}:{name}", "arguments": {}}, "task": {"loss": "cross_entropy"}},
+        settings={"model": {"name": f"{__name__}:{name}", "arguments": {}}, "task": TASK},
         configuration="c" * 32,
         input_shape=shape,
         input_type=input_type,
