@@ -20,11 +20,11 @@ MOST_NETWORKS = 32
 
 
 def starts(scan: Scan) -> list[Settings]:
-    """Return what decides how the networks of `scan` begin, each once: those that begin with weights from a file."""
+    """Return settings of `scan` whose networks begin with weights from a file: one configuration of those alike."""
     if not any(_begins_with_weights(one) for one in samples(scan.grids)):
         return []
     found = (one.settings for one in configurations(scan))
-    distinct = {canonical_json(one): one for one in map(_start, filter(_begins_with_weights, found))}
+    distinct = {canonical_json(_start(one)): one for one in filter(_begins_with_weights, found)}
     return list(distinct.values())
 
 
@@ -42,7 +42,7 @@ def _start(settings: Settings) -> Settings:
     """Return the part of `settings` that says which network starts from which weights."""
     data = {name: value for name, value in settings["data"].items() if name not in ("augmentation", "normalization")}
     training = {name: value for name, value in settings["training"].items() if name in ("warm_start", "seed")}
-    return {"data": data, "model": settings["model"], "task": settings["task"], "training": training}
+    return {"data": data, "model": settings["model"], "task": settings["task"]["name"], "training": training}
 
 
 # ------------------------------------------------------------------------------------------------ files
@@ -153,8 +153,8 @@ def _try(settings: Settings, scan: Scan, cache: Path, folder: Path) -> None:
     dataset = load(settings["data"], root=scan.data_root, cache=cache, seed=settings["training"]["seed"])
     shape: InputShape = dataset.input_shapes or tuple(dataset.images.shape[1:])
     classes = len(dataset.classes)
-    scores = task.of(settings["task"], classes).scores
     try:
+        scores = task.of(settings["task"], classes).scores
         network = build(settings["model"], shape, classes, weights=folder, scores=scores)
         start_from(settings["training"].get("warm_start", "none"), network, folder)
     except ScanError as error:

@@ -211,6 +211,15 @@ def test_a_network_that_cannot_be_built_is_left_to_its_trial(trained: nn.Module)
     pretrained.check(_gathered("training.warm_start=mine.pt", *too_small), *_FOLDERS)
 
 
+def test_a_task_that_cannot_be_made_is_left_to_its_trial(
+    place: Path, trained: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(trained.state_dict(), "mine.pt")
+    (place / "no_task_at_all.py").write_text("def make():\n    return None\n")
+    monkeypatch.syspath_prepend(place)
+    pretrained.check(_gathered("training.warm_start=mine.pt", 'task.name="no_task_at_all:make"'), *_FOLDERS)
+
+
 _FOLDERS = (Path("scans/.cache"), Path("scans/.weights"))
 
 
@@ -222,7 +231,8 @@ def _gathered(*overrides: str) -> Scan:
 
 def test_only_what_starts_from_files_is_looked_at() -> None:
     assert pretrained.starts(read(MLP)) == []
-    text = MLP + '[[grid]]\nfamily = "A"\nmodel.width = [4, 8]\noptimizer.learning_rate = [0.1, 0.2, 0.3]\n'
+    text = MLP + '[[grid]]\nfamily = "A"\nmodel.width = [4, 8]\noptimizer.learning_rate = [0.1, 0.2]\n'
+    text += "task.label_smoothing = [0.0, 0.1]\n"
     found = pretrained.starts(read(f'{text}training.warm_start = ["none", "sha256:{"a" * 64}"]'))
     assert [one["model"]["width"] for one in found] == [4, 8]
 
