@@ -60,7 +60,7 @@ def _resolved(path: KeyPath, value: Any, where: str, files: dict[str, Path], pro
     try:
         file = _file(Path(value).expanduser().absolute())
         digest = _digest(file, file.stat().st_mtime_ns)
-    except (OSError, ValueError) as error:  # ValueError: a NUL
+    except (OSError, ValueError, RuntimeError) as error:  # ValueError: a NUL; RuntimeError: ~ of nobody
         problems.append(Problem(where, f"found {show(value)}: {_told(error, value)}"))
         return "none"  # so that the option itself is not told of, too
     files[digest] = file

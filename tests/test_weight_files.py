@@ -97,6 +97,7 @@ def test_without_a_warm_start_keys_are_what_they_were() -> None:
         ("empty", ["folder without model.json"]),
         ("half", ["half", "no such file"]),
         ("nul\\u0000", ["null"]),
+        ("~nobody-of-this-name/a.pt", ["~nobody-of-this-name", "home directory"]),
         ("sha256:12", ["sha256:12", "64 hex digits"]),
     ],
 )
