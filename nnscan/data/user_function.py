@@ -160,8 +160,10 @@ def _targets(what: str, targets: Tensor) -> Tensor:
             " example are numbers of shape (N, T), the first of them the label."
         )
     labels = targets[:, 0] if several else targets
-    if _is_float(labels) and not torch.equal(labels, labels.round()):  # NaN is no whole number either
-        raise DataError(f"{what} holds fractions in its first column, which is that of the labels: 0, 1, ...")
+    if _is_float(labels) and not (torch.isfinite(labels) & (labels == labels.round())).all():
+        raise DataError(
+            f"{what} holds fractions, NaN or infinity in its first column, which is that of the labels: 0, 1, ..."
+        )
     if len(labels) and int(labels.min()) < 0:
         raise DataError(f"{what} holds {int(labels.min())}; labels count from 0.")
     return targets.float() if _is_float(targets) else targets.long()

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nnscan.results.metric import TASK_METRICS
+from nnscan.tasks.classification import first_column
 from nnscan.tasks.outputs import Outputs, at_least_float32
 
 HEADS = ("head", "first", "second")
@@ -68,12 +69,12 @@ class Pairs:
 
     def labels(self, targets: Tensor) -> Tensor:
         """Return the classes (N,)."""
-        return targets[:, 0]
+        return first_column(targets)
 
     def metrics(self, outputs: Outputs, targets: Tensor) -> Mapping[str, Tensor]:
         """Return the accuracies of both readings, the share of digits that are read rightly, and both losses."""
         head, first, second = _heads(outputs)
-        classes, *digits = targets[:, :3].unbind(1)
+        classes, *digits = targets[:, :3].long().unbind(1)
         head_loss, digit_loss = _losses(outputs, targets)
         read = torch.stack([one.argmax(1) == digit for one, digit in zip((first, second), digits, strict=True)])
         return {
@@ -93,8 +94,9 @@ def _losses(outputs: Outputs, targets: Tensor) -> tuple[Tensor, Tensor]:
             f' {tuple(targets.shape)}. Use data.name = "mnist_pairs", or return them as y.'
         )
     head, first, second = _heads(outputs)
-    of_digits = [functional.cross_entropy(one, targets[:, place]) for place, one in enumerate((first, second), 1)]
-    return functional.cross_entropy(head, targets[:, 0]), of_digits[0] + of_digits[1]
+    classes, *digits = targets[:, :3].long().unbind(1)  # a user's data may have numbers that are not whole behind them
+    of_digits = [functional.cross_entropy(one, digit) for one, digit in zip((first, second), digits, strict=True)]
+    return functional.cross_entropy(head, classes), of_digits[0] + of_digits[1]
 
 
 def _heads(outputs: Outputs) -> list[Tensor]:

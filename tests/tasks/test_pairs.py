@@ -45,6 +45,15 @@ def test_the_loss_is_the_weighed_sum_of_three_cross_entropies() -> None:
     assert found["digit_loss"].item() == pytest.approx(read, rel=1e-12)
 
 
+def test_targets_behind_the_digits_need_not_be_whole() -> None:
+    given, wanted = outputs(), targets()
+    mixed = torch.cat([wanted.float(), torch.full((12, 1), 0.5)], 1)
+    one = Pairs()
+    assert one.mean_loss(given, mixed) == one.mean_loss(given, wanted)
+    assert one.metrics(given, mixed) == one.metrics(given, wanted)
+    assert torch.equal(one.labels(mixed), one.labels(wanted))
+
+
 def test_a_weight_of_zero_leaves_a_loss_out() -> None:
     given, wanted = outputs(), targets()
     found = Pairs().metrics(given, wanted)
