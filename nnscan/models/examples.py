@@ -104,12 +104,13 @@ def _of_classes(labels: Tensor, generator: torch.Generator) -> Tensor:
     return torch.cat([order[labels[order] == one][:each] for one in classes])[:OF_ALL_CLASSES]
 
 
+@torch.no_grad()
 def seen(network: nn.Module, normalization: Normalization, images: Tensor) -> Tensor:
-    """Return what `network` computes with of `images` as stored, (n, C, H, W) uint8: normalised, float32.
+    """Return what `network` computes with of `images` as stored, (n, C, H, W) uint8: normalised, float32, on the CPU.
 
     A network that begins by fitting its inputs (a resize) has a method `fitted_input` that does this alone.
     """
     scale, shift = normalization.tensors(images.dim())
     inputs = images.float() * scale + shift
     fit = getattr(network, "fitted_input", None)
-    return fit(inputs) if fit else inputs
+    return fit(inputs.to(next(network.parameters()).device)).cpu() if fit else inputs

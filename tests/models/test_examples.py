@@ -105,6 +105,23 @@ def test_a_network_that_fits_its_inputs_sees_them_fitted() -> None:
     torch.testing.assert_close(inputs, expected)
 
 
+class Brightened(nn.Module):
+    """Fits its inputs with a weight of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.light = nn.Parameter(torch.tensor(2.0))
+
+    def fitted_input(self, images: Tensor) -> Tensor:
+        return images * self.light
+
+
+def test_inputs_may_be_fitted_with_weights() -> None:
+    images = torch.tensor([0, 3], dtype=torch.uint8).view(2, 1, 1, 1)
+    inputs = seen(Brightened(), Normalization((1.0,), (0.0,)), images)
+    assert inputs.numpy().ravel().tolist() == [0.0, 6.0]  # NumPy refuses what has a gradient
+
+
 def test_the_table_says_what_the_network_said() -> None:
     test = examined(channels=3)
     normalization = Normalization((0.1, 0.2, 0.3), (0.0, -1.0, 1.0))
