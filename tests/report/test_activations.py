@@ -28,13 +28,14 @@ CNN = {
     "hidden_units": 0,
 }
 MLP = {"name": "mlp", "width": 4, "depth": 1, "dropout": 0.0, "activation": "relu"}
+TASK = {"name": "classification", "loss": "cross_entropy", "label_smoothing": 0.0}
 SHAPES = {"grey": (1, 8, 8), "rgb": (3, 8, 8)}
 
 
 def saved(path: Path, model: dict[str, Any], shape: tuple[int, ...] = (1, 8, 8), count: int = 24) -> ModelFolder:
     """A model folder of an untrained network, with examples."""
     card = ModelCard(
-        settings={"model": model, "data": {"name": "digits"}, "task": {"name": "classification", "loss": "mse"}},
+        settings={"model": model, "data": {"name": "digits"}, "task": TASK},
         configuration="c" * 32,
         input_shape=shape,
         input_type="uint8",
