@@ -39,7 +39,7 @@ def mean_curves(trials: pa.Table, epochs: pa.Table, metric: str) -> MeanCurves:
     count = len(names)
     carried = carried_on(list(matrix))
     sums, counts = np.zeros((count, matrix.shape[1])), np.zeros((count, matrix.shape[1]))
-    np.add.at(sums, configurations, np.nan_to_num(carried))
+    np.add.at(sums, configurations, np.where(np.isnan(carried), 0.0, carried))
     np.add.at(counts, configurations, ~np.isnan(carried))
     means = sums / np.where(counts, counts, math.nan)
     means[np.arange(matrix.shape[1]) >= _lengths(matrix, configurations, count)[:, None]] = math.nan

@@ -109,14 +109,21 @@ def _switch_effects(families: Sequence[FamilySummary]) -> Iterator[AxisEffect]:
     for paths, members in groups.items():
         if 2 <= len(paths) <= SWITCHES:
             values = tuple(product((False, True), repeat=len(paths)))
-            series = tuple(_switch_series(family, place, paths, values) for place, family in members)
+            series = tuple(_switch_series(family, place, paths, values) for place, family in members if family.leaders)
+            if not series:
+                continue
             yield AxisEffect(path=", ".join(paths), values=values, series=series)
 
 
 def switches(family: FamilySummary) -> tuple[str, ...]:
     """Return the axes of a family whose values are true and false."""
     found = {marginal.path: [effect.value for effect in marginal.effects] for marginal in family.marginals}
-    return tuple(path for path in family.axes if all(isinstance(value, bool) for value in found.get(path, [None])))
+    return tuple(path for path in family.axes if _are_switched(found.get(path, [])))
+
+
+def _are_switched(values: Sequence[Any]) -> bool:
+    """Whether there are values, of true and false alone; a family without a score has none."""
+    return bool(values) and all(isinstance(value, bool) for value in values)
 
 
 def _switch_series(
@@ -137,11 +144,16 @@ def _switch_series(
 
 
 def score_range(effects: Sequence[AxisEffect]) -> tuple[float, float]:
-    """Return limits that hold the means of all effects with their spread: on one scale axes can be compared."""
+    """Return limits that hold the means of all effects with their spread: on one scale axes can be compared.
+
+    What is not finite is left out; of nothing that is, the limits are about 0.
+    """
     series = [one for effect in effects for one in effect.series]
     means = np.array([mean for one in series for mean in one.means])
-    stds = np.nan_to_num(np.array([std for one in series for std in one.stds]))
-    low, high = float((means - stds).min()), float((means + stds).max())
+    stds = np.nan_to_num(np.array([std for one in series for std in one.stds]), posinf=0.0)
+    ends = np.concatenate([means - stds, means + stds])
+    known = ends[np.isfinite(ends)]
+    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
     margin = 0.05 * (high - low) or 0.01
     return low - margin, high + margin
 

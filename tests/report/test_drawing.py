@@ -251,3 +251,18 @@ def test_figures_do_not_depend_on_settings_of_matplotlib(monkeypatch: pytest.Mon
         plain = to_png(confusion(3))
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "red"}), styled():
         assert to_png(confusion(3)) == plain
+
+
+def test_a_dollar_in_the_name_of_a_class_begins_no_formula() -> None:
+    counts = np.array([[3, 1], [0, 2]])
+    with styled():
+        figure = draw_confusion(counts, [r"$\frac{$", "$1 to $2"])
+        to_png(figure)
+    labels = figure.axes[0].get_xticklabels()
+    assert [label.get_text() for label in labels] == [r"\$\frac{\$", r"\$1 to \$2"]
+
+
+def test_a_dollar_in_the_title_of_a_panel_begins_no_formula() -> None:
+    one = Steps(curves=(StepCurve(name="gradient_norm/w", values=np.ones(4)),), starts=np.array([0]), epochs=np.ones(1))
+    with styled():
+        to_png(draw_gradient_norms({r"loss $\frac{$": one}))

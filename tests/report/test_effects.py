@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 from scan_by_hand import all_scored, configuration, plan_of, trials_of
 
-from nnscan.report.effects import axis_effects, score_range, switches, weight_effects
+from nnscan.report.effects import AxisEffect, Series, axis_effects, score_range, switches, weight_effects
 from nnscan.results.leaderboard import FamilySummary
 from nnscan.results.summary import summarize
 
@@ -104,3 +104,23 @@ def test_weights_that_vary_together_are_followed_together() -> None:
 def test_without_weights_there_is_no_effect_of_any() -> None:
     points = [with_task(configuration(), loss=loss) for loss in ("mse", "cross_entropy")]
     assert weight_effects(families({"A": points}, lambda index, fold: index)[0]) == []
+
+
+def test_a_family_without_a_score_has_no_switches() -> None:
+    (family,) = families({"A": [configuration(width) for width in (8, 16)]}, lambda index, fold: None)
+    assert family.leaders == ()
+    assert switches(family) == ()
+    assert axis_effects([family]) == []
+
+
+@pytest.mark.parametrize(
+    ("means", "limits"),
+    [((0.2, math.inf, 0.4), (0.19, 0.41)), ((math.inf,), (-0.01, 0.01)), ((0.5,), (0.49, 0.51))],
+    ids=["one is infinite", "none is finite", "one"],
+)
+def test_limits_are_finite(means: tuple[float, ...], limits: tuple[float, float]) -> None:
+    nothing = tuple(math.nan for _ in means)
+    counts = tuple(1 for _ in means)
+    values = tuple(range(len(means)))
+    series = Series(family="A", place=0, values=values, means=means, stds=nothing, counts=counts)
+    assert score_range([AxisEffect(path="p", values=values, series=(series,))]) == pytest.approx(limits)

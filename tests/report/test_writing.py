@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +33,7 @@ from nnscan.report.sections.section import Section
 from nnscan.report.writing import write_report
 from nnscan.results.folder import ScanFolder
 from nnscan.results.journal import Writer
+from nnscan.trial import Trial
 
 STEPS = dict.fromkeys(("accuracy", "gradient_norm/0.weight", "gradient_norm/2.weight"), (0.1, 0.2, 0.3))
 CLASSES = ("0", "1", "2")
@@ -157,6 +160,23 @@ def test_a_scan_that_runs_gives_what_there_is(tmp_path: Path) -> None:
     assert "30: 1 completed, 1 running, 28 pending" in text
     assert "No configuration is complete yet" in text
     assert "1 incomplete: these cannot win" in text
+
+
+@pytest.mark.parametrize("value", [None, math.nan], ids=["every trial failed", "no trial has a score"])
+def test_a_scan_without_a_score_is_reported(tmp_path: Path, value: float | None) -> None:
+    folder, plan = launched(tmp_path)
+    trials = list(plan.trials())
+    if value is None:
+        fail_all(folder, trials)
+    else:
+        train(folder, trials, curve=lambda trial: [math.nan] * 5)
+    assert "nothing has won" in words(folder)
+    assert not {name for name in figures(folder) if name.startswith(("marginal", "grid", "losses"))}
+
+
+def fail_all(folder: ScanFolder, trials: Iterable[Trial]) -> None:
+    for trial in trials:
+        fail(folder, trial)
 
 
 def test_a_metric_of_ones_own_is_enough(tmp_path: Path) -> None:

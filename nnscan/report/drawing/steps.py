@@ -64,7 +64,7 @@ def draw_gradient_norms(trials: Mapping[str, Steps]) -> Figure:
     looks = _looks(trials.values())
     for panel, (title, steps) in zip(axes, trials.items(), strict=False):
         _draw_norms(panel, steps, looks)
-        panel.set_title(title, fontsize=9)
+        panel.set_title(title, fontsize=9, parse_math=False)
     for panel in axes[len(trials) :]:
         panel.set_axis_off()
     for panel in axes[-columns:]:

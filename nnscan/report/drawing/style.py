@@ -106,6 +106,7 @@ def to_svg(figure: Figure) -> bytes:
 
 
 def short(text: str, length: int = 22) -> str:
-    """Return `text`, its middle left out where it is longer than `length`."""
+    """Return `text`, its middle left out where it is longer than `length`; a dollar begins no formula in it."""
     half = (length - 1) // 2
-    return text if len(text) <= length else f"{text[: length - 1 - half]}…{text[-half:]}"
+    cut = text if len(text) <= length else f"{text[: length - 1 - half]}…{text[-half:]}"
+    return cut.replace("$", r"\$")  # parse_math=False would do away with the powers of ten on logarithmic axes
