@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from nnscan.errors import DataError
 
-METHODS = ("cam", "grad-cam")
-
 
 @dataclass(frozen=True)
 class _Computed:
