@@ -55,15 +55,23 @@ class OwnTask:
         """Return what it gives."""
         found = self.given.scores(outputs)
         if not isinstance(found, Tensor) or found.dim() != 2:
-            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise ValueError(f"{self.name}: scores(outputs) gives {shape}; it has to give a tensor (N, classes).")
+            raise ValueError(
+                f"{self.name}: scores(outputs) gives {_described(found)}; it has to give a tensor (N, classes)."
+            )
         return found
 
     def probabilities(self, outputs: Outputs) -> Tensor:
         """Return what it gives; the softmax of its scores where it has no such method."""
+        scores = self.scores(outputs)
         if not hasattr(self.given, "probabilities"):
-            return self.scores(outputs).float().softmax(1)
-        return self.given.probabilities(changed(outputs, at_least_float32)).float()  # type: ignore[no-any-return]
+            return scores.float().softmax(1)
+        found = self.given.probabilities(changed(outputs, at_least_float32))
+        if not isinstance(found, Tensor) or found.shape != scores.shape:
+            raise ValueError(
+                f"{self.name}: probabilities(outputs) gives {_described(found)}; it has to give one for each score,"
+                f" {tuple(scores.shape)}."
+            )
+        return found.float()
 
     def labels(self, targets: Tensor) -> Tensor:
         """Return what it gives; the targets, or their first column, where it has no such method."""
@@ -90,3 +98,7 @@ class OwnTask:
                 " examples of the batch."
             )
         return found
+
+
+def _described(found: Any) -> str:
+    return str(tuple(found.shape)) if isinstance(found, Tensor) else type(found).__name__

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nnscan.errors import ScanError
 from nnscan.tasks import task
+from nnscan.tasks.own import OwnTask
 from nnscan.tasks.task import Task
 
 OUTPUTS = {"head": torch.tensor([[0.0, 2.0], [1.0, 0.0]]), "size": torch.tensor([[0.5], [2.0]])}
@@ -81,6 +82,15 @@ def test_what_it_has_is_taken() -> None:
     one = opened("Whole")
     assert (one.probabilities(OUTPUTS) == 0.5).all()
     assert one.labels(TARGETS).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("found", "told"), [(torch.ones(2, 1), r"gives \(2, 1\)"), (0.5, "gives float")], ids=["one of two", "a number"]
+)
+def test_there_is_a_probability_for_each_score(found: Any, told: str) -> None:
+    one = OwnTask("mine:task", given(probabilities=lambda _: found), ())
+    with pytest.raises(ValueError, match=rf"mine:task: probabilities\(outputs\) {told}; .* \(2, 2\)"):
+        one.probabilities(OUTPUTS)
 
 
 def test_it_sees_outputs_of_float32_at_least() -> None:
