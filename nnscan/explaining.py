@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from nnscan.errors import Problem, ScanError, StoreError
 from nnscan.models.class_activation import class_activation
 from nnscan.models.folder import load_model
 from nnscan.prediction import Prediction, images_for, predictions
-from nnscan.results.folder import told
 
 IMAGES_AT_A_TIME = 8
 """What a network computes between its layers is kept for the gradients: 200 MB an image of a ResNet50."""
@@ -78,18 +78,38 @@ def _picture(file: Path) -> NDArray[np.uint8]:
 def write_panels(explanations: Sequence[Explanation], folder: Path) -> list[Path]:
     """Write a PNG an explanation into `folder`: picture, map, and one over the other; return the files.
 
-    Each is called as its picture; of several of one name the later ones have a number.
-
     Raises
     ------
+    ScanError
+        As `panels`.
     StoreError
         Where they cannot be written.
     """
-    paths = [folder / name for name in names([one.prediction.file for one in explanations])]
-    with told(folder):
+    paths = panels([one.prediction.file for one in explanations], folder)
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         for one, path in zip(explanations, paths, strict=True):
             _draw(one, path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise StoreError(f"{folder} cannot be written: {reason}. Name another folder with --output.") from error
+    return paths
+
+
+def panels(files: Sequence[Path], folder: Path) -> list[Path]:
+    """Return the file of each picture's panel: called as the picture; of one name the later ones have a number.
+
+    Raises
+    ------
+    ScanError
+        Where a panel would take the place of a picture.
+    """
+    paths = [folder / name for name in names(files)]
+    pictures = {file.resolve() for file in files}
+    lost = next((path for path in paths if path.resolve() in pictures), None)
+    if lost:
+        problem = f"the panel would take the place of the picture {lost}; name another folder"
+        raise ScanError("options", [Problem("--output", problem)])
     return paths
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from nnscan.data.normalization import Normalization
-from nnscan.errors import DataError
+from nnscan.errors import DataError, ScanError, StoreError
 from nnscan.explaining import SIDE, Explanation, explain, names, write_panels
 from nnscan.models.class_activation import class_activation
 from nnscan.models.folder import ModelCard, save_model
@@ -106,6 +106,18 @@ def test_pictures_of_one_name_get_a_panel_each(tmp_path: Path, spots: list[Path]
     assert [path.name for path in paths] == ["a.png", "b.png", "b-2.png", "b-3.png"]
     assert all(path.is_file() for path in paths)
     assert list(names([Path("x-2.png"), Path("x.png"), Path("x.jpg")])) == ["x-2.png", "x.png", "x-3.png"]
+
+
+def test_a_panel_takes_the_place_of_no_picture(tmp_path: Path, spots: list[Path]) -> None:
+    before = spots[0].read_bytes()
+    with pytest.raises(ScanError, match=r"--output: the panel would take the place of the picture .*a\.png"):
+        write_panels(explain(saved(tmp_path / "model"), spots[:1]), tmp_path / "model" / "..")
+    assert spots[0].read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, spots: list[Path]) -> None:
+    with pytest.raises(StoreError, match=r"cannot be written: .*\. Name another folder with --output\."):
+        write_panels(explain(saved(tmp_path / "model"), spots[:1]), spots[0])
 
 
 def test_many_pictures_are_explained_in_parts(tmp_path: Path, spots: list[Path]) -> None:

@@ -36,8 +36,9 @@ def explain(
       nnscan explain scans/muffin_chihuahua/models/CNN picture.jpg
       nnscan explain scans/digits/models/CNN *.png --output maps --method grad-cam
     """
-    from nnscan.explaining import explain, write_panels
+    from nnscan.explaining import explain, panels, write_panels
 
+    panels(files, output)  # refused before anything is computed
     explanations = explain(model, files, method.value if method else "")
     for one, path in zip(explanations, write_panels(explanations, output), strict=True):
         said = one.prediction

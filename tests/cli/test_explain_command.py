@@ -32,3 +32,11 @@ def test_a_method_that_there_is_not_is_told(nnscan: Command, picture: str) -> No
     result = nnscan("explain", MODEL, picture, "--method", "guess")
     assert result.exit_code == 2
     assert "grad-cam" in result.stderr
+
+
+def test_pictures_are_not_written_over(nnscan: Command, picture: str) -> None:
+    before = Path(picture).read_bytes()
+    result = nnscan("explain", MODEL, picture, "--output", ".")
+    assert result.exit_code == 2
+    assert "would take the place of the picture grey.png" in result.stderr
+    assert Path(picture).read_bytes() == before
