@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from nnscan.errors import StoreError
 from nnscan.report.material import Material, ModelFolder
-from nnscan.report.predictions import Predictions, predictions, reliability
+from nnscan.report.predictions import reliability
+from nnscan.results.predictions import Predictions, predictions
 from nnscan.results.wording import UNKNOWN, score, spread
 from nnscan.trial import Status
 
@@ -37,7 +38,7 @@ def test_scores(material: Material, configuration: str) -> TestScores:
 
 def told_by(model: ModelFolder) -> Predictions | None:
     """Return what a model says of the test set; None where it was not tested. StoreError where the file is damaged."""
-    if model.predictions is None:
+    if model.predictions is None or not len(model.predictions):
         return None
     try:
         return predictions(model.predictions, model.classes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from nnscan.errors import DataError
 from nnscan.results.calibration import expected_calibration_error
+from nnscan.results.predictions import class_accuracy, confusion, predictions
 
 COLUMNS = ("index", "label", "prediction", "probabilities")
 
@@ -74,8 +75,7 @@ class ModelEvaluation:
     @property
     def class_accuracy(self) -> tuple[float, ...]:
         """Share of the examples of each class that were classified rightly; NaN where a class has none."""
-        hits = self.matrix.diagonal().tolist()
-        return tuple(hit / count if count else math.nan for hit, count in zip(hits, self.class_examples, strict=True))
+        return tuple(class_accuracy(self.matrix).tolist())
 
     @property
     def confusions(self) -> tuple[Confusion, ...]:
@@ -108,23 +108,19 @@ def evaluate(folder: Path, top: int = 10) -> ModelEvaluation:
     classes, results = _card(folder)
     table = _predictions(folder)
     try:
-        labels, predictions = (_places(table[name], classes) for name in ("label", "prediction"))
-        probabilities = _matrix(table["probabilities"], len(classes))
+        told = predictions(table, classes)
     except (pa.ArrowException, ValueError) as error:
         raise _damaged(folder / "predictions.parquet", error) from error
-    rows = np.arange(len(labels))
-    said, true = probabilities[rows, predictions], probabilities[rows, labels]
-    matrix = np.zeros((len(classes), len(classes)), np.int64)
-    np.add.at(matrix, (labels, predictions), 1)
+    said, true = told.confidences, told.true_probabilities
     loss = results.get("test_loss")
     return ModelEvaluation(
         folder=folder,
         classes=classes,
-        examples=len(labels),
-        accuracy=float((labels == predictions).mean()),
+        examples=len(told.labels),
+        accuracy=told.accuracy,
         loss=float(loss) if isinstance(loss, int | float) else math.nan,
-        calibration_error=expected_calibration_error(said, labels == predictions),
-        matrix=matrix,
+        calibration_error=expected_calibration_error(said, told.correct > 0),
+        matrix=confusion(told),
         worst=tuple(_examples(table, said, true, np.argsort(true, kind="stable")[:top])),
         uncertain=tuple(_examples(table, said, true, np.argsort(said, kind="stable")[:top])),
     )
@@ -167,19 +163,6 @@ def _predictions(folder: Path) -> pa.Table:
     if table.column_names != list(COLUMNS) or not len(table):
         raise _damaged(path, ValueError(f"found {len(table)} rows of {', '.join(table.column_names)}"))
     return table
-
-
-def _places(names: pa.ChunkedArray, classes: Sequence[str]) -> NDArray[np.int64]:
-    """Return the place of each name in `classes`."""
-    found = names.combine_chunks().dictionary_encode()
-    places = [classes.index(name) for name in found.dictionary.to_pylist()]
-    return np.array([places[one] for one in found.indices.to_pylist()], np.int64)
-
-
-def _matrix(lists: pa.ChunkedArray, classes: int) -> NDArray[np.float64]:
-    """Return lists of `classes` numbers each as rows, (N, classes)."""
-    values = np.asarray(lists.combine_chunks().flatten(), np.float64)
-    return values.reshape(len(lists), classes)
 
 
 def _damaged(path: Path, error: Exception) -> DataError:

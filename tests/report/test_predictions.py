@@ -6,34 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reported import predictions_of
 
-from nnscan.report.predictions import class_accuracy, confusion, predictions, probability_histogram, reliability
-
-CLASSES = ("cat", "dog", "owl")
-TABLE = predictions_of(
-    ["cat", "cat", "dog", "dog"], [(0.8, 0.1, 0.1), (0.3, 0.6, 0.1), (0.2, 0.7, 0.1), (0.0, 1.0, 0.0)], CLASSES
-)
-
-
-def test_confusions_are_counted_by_true_and_predicted_class() -> None:
-    told = predictions(TABLE, CLASSES)
-    assert told is not None
-    counts = confusion(told)
-    np.testing.assert_array_equal(counts, [[1, 1, 0], [0, 2, 0], [0, 0, 0]])
-    np.testing.assert_array_equal(class_accuracy(counts), [0.5, 1.0, math.nan])
-    assert told.accuracy == 0.75
-    np.testing.assert_allclose(told.confidences, [0.8, 0.6, 0.7, 1.0], rtol=1e-6)
-    np.testing.assert_allclose(told.true_probabilities, [0.8, 0.3, 0.7, 1.0], rtol=1e-6)
-
-
-def test_a_class_that_the_model_does_not_have_is_refused() -> None:
-    with pytest.raises(ValueError, match="none of cat, dog"):
-        predictions(predictions_of(["cow"], [(0.8, 0.1, 0.1)], CLASSES), CLASSES)
-
-
-def test_an_empty_table_tells_nothing() -> None:
-    assert predictions(TABLE.slice(0, 0), CLASSES) is None
+from nnscan.report.predictions import probability_histogram, reliability
 
 
 def test_reliability_by_hand() -> None:

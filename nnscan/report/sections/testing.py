@@ -20,15 +20,10 @@ from nnscan.report.examples import CLASS, GALLERY, WORST, by_class, examples
 from nnscan.report.markup import Html, element
 from nnscan.report.material import Material, ModelFolder
 from nnscan.report.picture import Picture
-from nnscan.report.predictions import (
-    Predictions,
-    class_accuracy,
-    confusion,
-    probability_histogram,
-    reliability,
-)
+from nnscan.report.predictions import probability_histogram, reliability
 from nnscan.report.sections.section import Section
 from nnscan.report.testing import told_by
+from nnscan.results.predictions import Predictions, class_accuracy, confusion
 
 
 def section(material: Material) -> Section:
