@@ -122,6 +122,34 @@ def test_help_loads_nothing_heavy() -> None:
     assert answer.stdout.splitlines()[-1] == "[]"
 
 
+def test_the_help_of_no_command_loads_anything_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from nnscan.cli import app\n"
+        f"for name in {COMMANDS}:\n"
+        "    try: app([name, '--help'])\n"
+        "    except SystemExit as done: assert done.code == 0, name\n"
+        "print(sorted({'torch', 'ray', 'matplotlib', 'pyarrow', 'wandb', 'tensorboard'} & set(sys.modules)))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "words", [["status"], ["summarize"], ["watch"], ["track", "--tensorboard"]], ids=lambda words: words[0]
+)
+def test_commands_that_look_load_nothing_that_trains(launched: Path, words: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from nnscan.cli import app\n"
+        f"try: app({words})\n"
+        "except SystemExit as done: assert not done.code\n"
+        "print(sorted({'torch', 'ray', 'matplotlib', 'wandb'} & set(sys.modules)))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines()[-1] == "[]"
+
+
 def test_python_m_nnscan_is_the_same_command() -> None:
     answer = subprocess.run([sys.executable, "-m", "nnscan", "lanch"], capture_output=True, text=True, check=False)
     assert answer.returncode == 2
