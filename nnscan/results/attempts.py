@@ -208,21 +208,20 @@ def _step_parts(attempt: Attempt, schema: pa.Schema) -> Iterator[pa.Table]:
     """Yield the values of an attempt in tables, in the order of its rows."""
     fixed = {"attempt": attempt.number, "writer": attempt.place["writer"]}
     for row in attempt.steps:
-        if row["row"] == "step":
-            yield _table([{**row, **fixed}], schema)
-        else:
-            yield from (_steps_of(values, {**row, **fixed, "name": name}, schema) for name, values in _lists(row))
+        yield _table([{**row, **fixed}], schema) if row["row"] == "step" else _steps_of(row, fixed, schema)
 
 
-def _lists(row: Row) -> Iterator[tuple[str, list[Any]]]:
-    return ((name, values) for name, values in row["values"].items() if isinstance(values, list) and values)
-
-
-def _steps_of(values: list[Any], fixed: Row, schema: pa.Schema) -> pa.Table:
-    """Return a row a value, column by column: an epoch may have tens of thousands."""
-    columns = {"step": pa.array(range(len(values)), pa.int64()), "value": _array(values, pa.float64())}
-    same = {field.name: _array([fixed.get(field.name)], field.type)[0] for field in schema}
-    filled = {name: columns[name] if name in columns else pa.repeat(one, len(values)) for name, one in same.items()}
+def _steps_of(row: Row, fixed: Row, schema: pa.Schema) -> pa.Table:
+    """Return a row a value of an epoch, column by column: it may have tens of thousands."""
+    lists = [(name, values) for name, values in row["values"].items() if isinstance(values, list)]
+    columns = {
+        "name": _array([name for name, values in lists for _ in values], pa.string()),
+        "step": pa.array([place for _, values in lists for place in range(len(values))], pa.int64()),
+        "value": _array([value for _, values in lists for value in values], pa.float64()),
+    }
+    same = {field.name: _array([{**row, **fixed}.get(field.name)], field.type)[0] for field in schema}
+    count = len(columns["value"])
+    filled = {name: columns[name] if name in columns else pa.repeat(one, count) for name, one in same.items()}
     return pa.Table.from_arrays(list(filled.values()), schema=schema)
 
 
