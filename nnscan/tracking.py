@@ -219,6 +219,8 @@ def _follow(
             result.lines = list(tracking.lines())
     except (NnscanError, OSError) as error:
         result.error = str(error)
+    except Exception as error:  # a tracker's package throws what it meets: told, it ends no launch
+        result.error = f"{type(error).__name__}: {error}"
 
 
 def _has_begun(folder: ScanFolder, before: set[str]) -> bool:

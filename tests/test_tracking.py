@@ -126,15 +126,22 @@ def test_a_launch_that_starts_nothing_leaves_no_folder(tmp_path: Path) -> None:
     assert (result.error, result.lines) == ("", [])
 
 
-def test_trouble_with_tracking_leaves_the_launch_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [(StoreError("the disk is full"), "the disk is full"), (ValueError("no such run"), "ValueError: no such run")],
+    ids=["of nnscan", "of a tracker's package"],
+)
+def test_trouble_with_tracking_leaves_the_launch_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception, told: str
+) -> None:
     def refuse(self: TensorBoard, track: Track) -> None:
-        raise StoreError("the disk is full")
+        raise trouble
 
     monkeypatch.setattr(TensorBoard, "take", refuse)
     scan = read(DIGITS)
     with tracking.followed(ScanFolder(tmp_path / "scans" / scan.name), BOARD) as result:
         outcome = run(scan, tmp_path)
-    assert (outcome.exit_code, result.error) == (0, "the disk is full")
+    assert (outcome.exit_code, result.error) == (0, told)
 
 
 def test_two_do_not_write_the_same(scan: ScanFolder) -> None:

@@ -46,8 +46,7 @@ ShowCourse = Callable[[Course], None]
 
 def line(course: Course) -> str:
     """Return how a trial goes, in one line of a log."""
-    last = course.curve.metrics[-1] if course.curve.metrics else {}
-    told = [f"{name} {score(float(last[name]))}" for name in curve_names(course.curve)]
+    told = [f"{name} {score(course.curve.values(name)[-1])}" for name in curve_names(course.curve)]
     return ", ".join([f"Trial {course.trial[:KEY_DIGITS]}: {course.state}, {_epochs(course)}", *told])
 
 

@@ -167,14 +167,19 @@ def as_json(found: ModelEvaluation) -> dict[str, Any]:
         "examples": found.examples,
         "accuracy": found.accuracy,
         "loss": _known(found.loss),
-        "calibration_error": found.calibration_error,
+        "calibration_error": _known(found.calibration_error),
         "classes": list(found.classes),
         "class_examples": list(found.class_examples),
         "class_accuracy": [_known(value) for value in found.class_accuracy],
         "confusion_matrix": found.matrix.tolist(),
-        "worst": [asdict(one) for one in found.worst],
-        "uncertain": [asdict(one) for one in found.uncertain],
+        "worst": [_example(one) for one in found.worst],
+        "uncertain": [_example(one) for one in found.uncertain],
     }
+
+
+def _example(one: TestedExample) -> dict[str, Any]:
+    values = {name: _known(value) for name, value in asdict(one).items() if name.endswith("probability")}
+    return {**asdict(one), **values}
 
 
 def _known(value: float) -> float | None:

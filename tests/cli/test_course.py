@@ -45,6 +45,13 @@ def test_a_line_tells_the_last_epoch() -> None:
     assert shown.line(COURSE) == f"Trial 4f1c09ab: {told}"
 
 
+@pytest.mark.parametrize("last", [{"val_accuracy": 0.5}, {"val_accuracy": 0.5, "val_loss": None}], ids=["none", "null"])
+def test_a_metric_that_the_last_epoch_lacks_is_told_as_unknown(last: dict[str, Any]) -> None:
+    course = replace(COURSE, curve=Curve((0, 1), ({"val_loss": 2.0, "val_accuracy": 0.1}, last)))
+    assert shown.line(course).endswith("epoch 1 of 20, val_loss -, val_accuracy 0.5000")
+    assert any(line.startswith("val_loss") for line in drawn(course))
+
+
 def test_the_drawing_tells_which_trial_its_settings_and_its_curves() -> None:
     lines = drawn(COURSE)
     assert lines[0] == "MLP trial 4f1c09ab: fold 1, replicate 0, on nn1 (cpu)"

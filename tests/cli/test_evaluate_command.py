@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -131,3 +132,14 @@ def test_a_test_is_told_without_torch(launched: Path) -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.splitlines()[-1] == "[]"
+
+
+def test_json_has_null_for_a_probability_that_is_no_number(tmp_path: Path) -> None:
+    folder = model_of(tmp_path / "m", 2, examples=3)
+    table = pq.read_table(folder / "predictions.parquet")
+    nothing = pa.array([[math.nan, math.nan]] * 3, pa.list_(pa.float32()))
+    pq.write_table(table.set_column(3, "probabilities", nothing), folder / "predictions.parquet")
+    told = json.dumps(evaluate_command.as_json(evaluate(folder)), allow_nan=False)
+    found = json.loads(told)
+    assert found["calibration_error"] is None
+    assert {one["true_probability"] for one in found["worst"]} == {None}
