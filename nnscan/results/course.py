@@ -17,9 +17,10 @@ from nnscan.results import store
 from nnscan.results.attempts import Attempt, attempts
 from nnscan.results.folder import ScanFolder
 from nnscan.results.highlights import Curve
-from nnscan.results.journal import DETAILS, Journal, Row, journals, names_in, parse, read_lines
+from nnscan.results.journal import DETAILS, Journal, Row, names_in, parse
 from nnscan.results.part import VanishedError, describe, read_groups
 from nnscan.results.schema import TRIALS
+from nnscan.results.tails import Tail, Tails
 from nnscan.trial import Failure, Status
 
 COLUMNS = (
@@ -56,9 +57,7 @@ class Course:
 
 
 @dataclass
-class _Tail:
-    journal: Journal
-    offset: int = 0
+class _Tail(Tail):
     rows: list[Row] = field(default_factory=list)
     """Those about the trial, and the writer's own."""
 
@@ -77,7 +76,7 @@ class CourseFollower:
     def __init__(self, folder: ScanFolder, trial: str) -> None:
         self._folder, self._trial = folder, trial
         self._needles = (trial.encode(), b'{"row": "writer"', b'{"row": "closed"', b'{"row": "ending"')
-        self._tails: dict[str, _Tail] = {}
+        self._tails = Tails(folder, _Tail)
         self._parts: set[str] = set()
         self._stored: Course | None = None
 
@@ -85,7 +84,7 @@ class CourseFollower:
         """Return how the trial goes, having read what is new; journals before parts, so that no end is missed."""
         self._read_journals()
         self._read_parts()
-        begun = [attempt for tail in self._tails.values() for attempt in self._attempts(tail)]
+        begun = [attempt for tail in self._tails for attempt in self._attempts(tail)]
         running = [attempt for attempt, journal in begun if _runs(attempt, journal)]
         ended = [attempt for attempt, _ in begun if attempt.end]
         stored = self._stored
@@ -99,23 +98,15 @@ class CourseFollower:
         return [(attempt, tail.journal) for attempt in attempts(tail.journal, tail.rows)]
 
     def _read_journals(self) -> None:
-        found = journals(self._folder)
-        self._tails = {one.name: self._tails.get(one.name, _Tail(one)) for one in found}
-        for journal in found:
-            tail = self._tails[journal.name]
-            tail.journal = journal
-            self._read_journal(tail)
+        for tail, lines in self._tails.read():
+            for line in lines:
+                self._take(tail, line)
 
-    def _read_journal(self, tail: _Tail) -> None:
-        try:
-            lines, tail.offset = read_lines(tail.journal.path, tail.offset)
-        except FileNotFoundError:
-            return  # sealed this moment: its part is found below
-        for line in lines:
-            about = any(needle in line for needle in self._needles) and not line.startswith(STEP_LINES)
-            row = parse(line) if about else None
-            if row and not any(one["row"] == "closed" for one in tail.rows[-1:]):
-                tail.rows.append(row)
+    def _take(self, tail: _Tail, line: bytes) -> None:
+        about = any(needle in line for needle in self._needles) and not line.startswith(STEP_LINES)
+        row = parse(line) if about else None
+        if row and not any(one["row"] == "closed" for one in tail.rows[-1:]):
+            tail.rows.append(row)
 
     def _read_parts(self) -> None:
         names = {name for name in names_in(self._folder.trials) if name.endswith(".parquet")}

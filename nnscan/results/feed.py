@@ -18,9 +18,10 @@ from nnscan.plan import read_settings
 from nnscan.results import store
 from nnscan.results.attempts import Attempt
 from nnscan.results.folder import ScanFolder
-from nnscan.results.journal import DETAILS, Journal, Row, journals, names_in, parse, read_lines
+from nnscan.results.journal import DETAILS, Journal, Row, names_in, parse
 from nnscan.results.part import VanishedError, describe, read_groups
 from nnscan.results.schema import EPOCHS_FIRST, EPOCHS_LAST, TRIALS
+from nnscan.results.tails import Tail, Tails
 from nnscan.trial import Kind, Status
 
 COLUMNS = (
@@ -79,9 +80,7 @@ class Selection:
 
 
 @dataclass
-class _Tail:
-    journal: Journal
-    offset: int = 0
+class _Tail(Tail):
     place: Row = field(default_factory=dict)
     running: dict[str, Attempt] = field(default_factory=dict)
     closed: bool = False
@@ -111,7 +110,7 @@ class Feed:
 
     def __init__(self, folder: ScanFolder, selection: Selection) -> None:
         self._folder, self._selection = folder, selection
-        self._tails: dict[str, _Tail] = {}
+        self._tails = Tails(folder, _Tail)
         self._parts: set[str] = set()
         self._ended: dict[str, _Ended] = {}
         self._touched: dict[str, None] = {}
@@ -143,23 +142,12 @@ class Feed:
     # ---- journals ----
 
     def _read_journals(self) -> None:
-        found = journals(self._folder)
-        self._tails = {one.name: self._tails.get(one.name, _Tail(one)) for one in found}
-        for journal in found:
-            tail = self._tails[journal.name]
-            tail.journal = journal
-            self._read_journal(tail)
-
-    def _read_journal(self, tail: _Tail) -> None:
-        try:
-            lines, tail.offset = read_lines(tail.journal.path, tail.offset)
-        except FileNotFoundError:
-            return  # closed or sealed this moment: the next poll finds it under its other name, or its part
-        for line in lines:
-            if line.startswith(_EPOCH):
-                self._take_epoch(tail, line)
-            elif not line.startswith(DETAILS) and not tail.closed:
-                self._take(tail, parse(line) or {"row": ""})
+        for tail, lines in self._tails.read():
+            for line in lines:
+                if line.startswith(_EPOCH):
+                    self._take_epoch(tail, line)
+                elif not line.startswith(DETAILS) and not tail.closed:
+                    self._take(tail, parse(line) or {"row": ""})
 
     def _take_epoch(self, tail: _Tail, line: bytes) -> None:
         start = line.find(_TRIAL) + len(_TRIAL)
@@ -203,7 +191,7 @@ class Feed:
 
     def _begun(self, trial: str) -> list[Track]:
         """Return the attempts at a trial that are being made."""
-        writing = (tail for tail in self._tails.values() if tail.journal.cause is None and not tail.closed)
+        writing = (tail for tail in self._tails if tail.journal.cause is None and not tail.closed)
         return [_of_attempt(tail.running[trial], tail.journal) for tail in writing if trial in tail.running]
 
     def _return_to_failures(self) -> None:

@@ -18,12 +18,13 @@ from nnscan.plan import read_columns
 from nnscan.results.asked import asked
 from nnscan.results.folder import ScanFolder
 from nnscan.results.highlights import Details, Highlights
-from nnscan.results.journal import DETAILS, Journal, Row, journals, names_in, parse, read_lines
+from nnscan.results.journal import DETAILS, Row, names_in, parse
 from nnscan.results.metric import smallest_wins
 from nnscan.results.part import VanishedError, describe, read_groups
 from nnscan.results.schema import TRIALS
 from nnscan.results.scores import State, ended_states, floats
 from nnscan.results.selection import Floats, Integers
+from nnscan.results.tails import Tail, Tails
 from nnscan.results.tally import Tally
 from nnscan.trial import Status
 
@@ -83,11 +84,9 @@ class Progress:
 
 
 @dataclass
-class _Tail:
+class _Tail(Tail):
     """What is known of a journal: how far it was read, and which trials its writer is in: several where fused."""
 
-    journal: Journal
-    offset: int = 0
     trials: set[str] = field(default_factory=set)
     closed: bool = False
     """A row said so: nothing behind it counts."""
@@ -116,7 +115,7 @@ class Follower:
         self._tally = Tally(read_columns(folder, PLAN_COLUMNS) if plan is None else plan)
         self._details = Details(folder, self._tally, self._metric) if details else None
         self._columns = pa.schema({name: TRIALS[name] for name in (*_COUNTED, *(Details.COLUMNS if details else ()))})
-        self._tails: dict[str, _Tail] = {}
+        self._tails = Tails(folder, _Tail)
         self._parts: set[str] = set()
         self._began = time.monotonic()
 
@@ -137,26 +136,16 @@ class Follower:
         return {best.configuration for family in families for best in family}
 
     def _read_journals(self) -> None:
-        found = journals(self._folder)
-        # One that is renamed while the folder is listed stands there under both names, the closed one last.
-        self._tails = {one.name: self._tails.get(one.name, _Tail(one)) for one in found}
-        for journal in found:
-            tail = self._tails[journal.name]
-            tail.journal = journal
-            self._read_journal(tail)
+        for tail, lines in self._tails.read():
+            for line in lines:
+                if not tail.closed:
+                    self._read_line(tail, line)
 
-    def _read_journal(self, tail: _Tail) -> None:
-        try:
-            lines, tail.offset = read_lines(tail.journal.path, tail.offset)
-        except FileNotFoundError:
-            return  # closed or sealed this moment: the next poll finds it under its other name, or its part
-        for line in lines:
-            if tail.closed:
-                return
-            if not line.startswith(DETAILS):
-                self._take(tail, parse(line) or {"row": ""})
-            elif self._details:
-                self._details.add(line)
+    def _read_line(self, tail: _Tail, line: bytes) -> None:
+        if not line.startswith(DETAILS):
+            self._take(tail, parse(line) or {"row": ""})
+        elif self._details:
+            self._details.add(line)
 
     def _take(self, tail: _Tail, row: Row) -> None:
         match row["row"]:
@@ -200,7 +189,7 @@ class Follower:
                 self._details.take_part(table)
 
     def _progress(self) -> Progress:
-        writing = [tail for tail in self._tails.values() if tail.journal.cause is None and not tail.closed]
+        writing = [tail for tail in self._tails if tail.journal.cause is None and not tail.closed]
         smallest = smallest_wins(self._metric)
         running = [trial for tail in writing for trial in tail.trials]
         counts = self._tally.counts(running)

@@ -186,7 +186,7 @@ def test_trials_that_are_not_in_the_plan_are_ignored(scan):
 
 
 def test_a_poll_reads_only_what_is_new(scan, monkeypatch):
-    from nnscan.results import progress as module
+    from nnscan.results import tails as module
 
     offsets = []
     read = module.read_lines
