@@ -195,8 +195,8 @@ def test_equal_failures_in_a_row_stop_the_scan(place: Place, tmp_path: Path) -> 
     outcome = place.launch(scan, tmp_path)
     assert outcome.exit_code == 1
     assert "5 trials in a row failed alike: UserError" in outcome.stopped
-    # Each worker counts for itself, and ends the trial it is in.
-    assert FAILURES_IN_A_ROW <= outcome.progress.failed <= 2 * FAILURES_IN_A_ROW - 1
+    # Each of two workers counts for itself and ends the trial it is in, which may be its own fifth in a row.
+    assert FAILURES_IN_A_ROW <= outcome.progress.failed <= 2 * FAILURES_IN_A_ROW < outcome.progress.total
 
 
 def interrupt_once(reached: Callable[[], bool]) -> threading.Thread:
