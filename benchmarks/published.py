@@ -38,6 +38,7 @@ STUDIES = (
     Study("Tortar, MP", "muffin_chihuahua_winners", "MP", "0.7783", 0.78),
     Study("Tortar, CNN", "muffin_chihuahua_winners", "CNN", "0.9453", 0.945),
     Study("Tortar, CNN", "muffin_cnn_winner", "muffin_cnn_winner", "0.9453", 0.945),
+    Study("Tortar, CNN", "muffin_chihuahua_cnn", "muffin_chihuahua_cnn", "0.9453", 0.945),
     Study("Gahtidis, MNIST", "mnist_sigmoid", "published", "0.90", 0.93),
     Study("Gahtidis, MNIST", "mnist_sigmoid", "larger-steps", "0.90", 0.93),
     Study("Gahtidis, CIFAR-10", "cifar10_batch_size", "CNN", "0.630", 0.65),

@@ -126,7 +126,7 @@ def test_ctrl_c_ends_the_waiting_alone(folder: ScanFolder, monkeypatch: pytest.M
 
     thread = threading.Thread(target=press, daemon=True)
     thread.start()
-    outcome = start(function_scan("sleep", [0.5], folds=2, seconds=3.0, folder=""), folder, wait=True)
+    outcome = start(function_scan("sleep", [0.5], folds=2, seconds=10.0, folder=""), folder, wait=True)
     thread.join()
     assert (outcome.exit_code, outcome.interrupted) == (130, True)
     until(lambda: len(store.read_trials(folder)) == 2, "results of the jobs that went on")
