@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,10 +19,10 @@ from nnscan.plan import read_settings
 from nnscan.results import store
 from nnscan.results.attempts import Attempt
 from nnscan.results.folder import ScanFolder
-from nnscan.results.journal import DETAILS, Journal, Row, names_in, parse
-from nnscan.results.part import VanishedError, describe, read_groups
+from nnscan.results.journal import DETAILS, Journal, Row, parse
+from nnscan.results.part import describe, read_groups
 from nnscan.results.schema import EPOCHS_FIRST, EPOCHS_LAST, TRIALS
-from nnscan.results.tails import Tail, Tails
+from nnscan.results.tails import Parts, Tail, Tails
 from nnscan.trial import Kind, Status
 
 COLUMNS = (
@@ -111,7 +112,7 @@ class Feed:
     def __init__(self, folder: ScanFolder, selection: Selection) -> None:
         self._folder, self._selection = folder, selection
         self._tails = Tails(folder, _Tail)
-        self._parts: set[str] = set()
+        self._parts = Parts(folder)
         self._ended: dict[str, _Ended] = {}
         self._touched: dict[str, None] = {}
         self._retried: set[str] = set()
@@ -129,7 +130,7 @@ class Feed:
             Returns whether a track that is over, given without epochs, is known already: its epochs are not read.
         """
         self._read_journals()
-        self._read_parts()
+        self._parts.read(self._read_part)
         self._return_to_failures()
         ended = [one for one in self._ended.values() if not one.told]
         for one in ended:
@@ -202,18 +203,8 @@ class Feed:
 
     # ---- parts ----
 
-    def _read_parts(self) -> None:
-        names = {name for name in names_in(self._folder.trials) if name.endswith(".parquet")}
-        self._parts &= names
-        for name in sorted(names - self._parts):
-            try:
-                self._read_part(name)
-            except VanishedError:
-                continue  # compacted this moment: the next poll finds what it became
-            self._parts.add(name)
-
-    def _read_part(self, name: str) -> None:
-        for group in read_groups(describe(self._folder.trials / name), _PART):
+    def _read_part(self, path: Path) -> None:
+        for group in read_groups(describe(path), _PART):
             for row in group.filter(self._mask(group)).to_pylist():
                 self._end(_of_row(row))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -18,13 +19,13 @@ from nnscan.plan import read_columns
 from nnscan.results.asked import asked
 from nnscan.results.folder import ScanFolder
 from nnscan.results.highlights import Details, Highlights
-from nnscan.results.journal import DETAILS, Row, names_in, parse
+from nnscan.results.journal import DETAILS, Row, parse
 from nnscan.results.metric import smallest_wins
-from nnscan.results.part import VanishedError, describe, read_groups
+from nnscan.results.part import describe, read_groups
 from nnscan.results.schema import TRIALS
 from nnscan.results.scores import State, ended_states, floats
 from nnscan.results.selection import Floats, Integers
-from nnscan.results.tails import Tail, Tails
+from nnscan.results.tails import Parts, Tail, Tails
 from nnscan.results.tally import Tally
 from nnscan.trial import Status
 
@@ -110,13 +111,12 @@ class Follower:
     def __init__(
         self, folder: ScanFolder, plan: pa.Table | None = None, metric: str = "", *, details: bool = False
     ) -> None:
-        self._folder = folder
         self._metric = metric or asked(folder).metric
         self._tally = Tally(read_columns(folder, PLAN_COLUMNS) if plan is None else plan)
         self._details = Details(folder, self._tally, self._metric) if details else None
         self._columns = pa.schema({name: TRIALS[name] for name in (*_COUNTED, *(Details.COLUMNS if details else ()))})
         self._tails = Tails(folder, _Tail)
-        self._parts: set[str] = set()
+        self._parts = Parts(folder)
         self._began = time.monotonic()
 
     def poll(self) -> Progress:
@@ -126,7 +126,7 @@ class Follower:
         twice (in both, or in two attempts at a bundle) changes nothing.
         """
         self._read_journals()
-        self._read_parts()
+        self._parts.read(self._read_part)
         return self._progress()
 
     def leading(self, top: int) -> set[str]:
@@ -169,18 +169,8 @@ class Follower:
         if self._details:
             self._details.end(row)
 
-    def _read_parts(self) -> None:
-        names = {name for name in names_in(self._folder.trials) if name.endswith(".parquet")}
-        self._parts &= names
-        for name in sorted(names - self._parts):
-            try:
-                self._read_part(name)
-            except VanishedError:
-                continue  # compacted this moment: the next poll finds what it became
-            self._parts.add(name)
-
-    def _read_part(self, name: str) -> None:
-        for table in read_groups(describe(self._folder.trials / name), self._columns):
+    def _read_part(self, path: Path) -> None:
+        for table in read_groups(describe(path), self._columns):
             same = pc.equal(table["metric"], self._metric).fill_null(False).to_numpy()
             scores = np.where(same, floats(table["score"]), math.nan)
             trials = np.array(table["trial"].to_pylist(), dtype="S")

@@ -1,13 +1,15 @@
-"""Journals read as they grow: what every follower of a scan begins with."""
+"""Journals read as they grow, and parts as they come: what every follower of a scan begins with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from nnscan.results.folder import ScanFolder
-from nnscan.results.journal import Journal, journals, read_lines
+from nnscan.results.journal import Journal, journals, names_in, read_lines
+from nnscan.results.part import VanishedError
 
 
 @dataclass
@@ -60,3 +62,22 @@ class Tails(Generic[Kind]):
             tail = self._tails[journal.name]
             tail.journal = journal
             yield tail, tail.read()
+
+
+class Parts:
+    """The parts of the table trials/ of a scan folder, each read once."""
+
+    def __init__(self, folder: ScanFolder) -> None:
+        self._folder = folder
+        self._read: set[str] = set()
+
+    def read(self, take: Callable[[Path], None]) -> None:
+        """Hand each part that is new to `take`; one that is compacted meanwhile comes later, as what it became."""
+        names = {name for name in names_in(self._folder.trials) if name.endswith(".parquet")}
+        self._read &= names
+        for name in sorted(names - self._read):
+            try:
+                take(self._folder.trials / name)
+            except VanishedError:
+                continue
+            self._read.add(name)
