@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -68,30 +69,33 @@ def prefers_channels_last(model: nn.Module) -> bool:
 
 def _flatten(parameters: list[nn.Parameter]) -> Tensor:
     """Return one flat tensor that holds `parameters`, of one type, and make them views of it."""
-    values = torch.zeros(sum(map(_room, parameters)), dtype=parameters[0].dtype, device=parameters[0].device)
+    starts, length = places(parameters)
+    values = torch.zeros(length, dtype=parameters[0].dtype, device=parameters[0].device)
     values.grad = torch.zeros_like(values)
-    for parameter, start in zip(parameters, _starts(parameters), strict=True):
-        place = slice(start, start + parameter.numel())
-        view = _shaped(values[place], parameter.shape)
+    for parameter, start in zip(parameters, starts, strict=True):
+        view = placed(values, start, parameter.shape)
         view.copy_(parameter.data)
         parameter.data = view
-        parameter.grad = _shaped(values.grad[place], parameter.shape)
+        parameter.grad = placed(values.grad, start, parameter.shape)
     return values
 
 
-def _shaped(flat: Tensor, shape: torch.Size) -> Tensor:
-    """Return `flat` as a view of `shape`; weights of convolutions (four dimensions) lie channels last."""
+def places(parameters: Iterable[nn.Parameter]) -> tuple[list[int], int]:
+    """Return where each parameter begins in the flat tensor of all of them, and that tensor's length."""
+    starts = [0, *accumulate(map(_room, parameters))]
+    return starts[:-1], starts[-1]
+
+
+def placed(flat: Tensor, start: int, shape: torch.Size) -> Tensor:
+    """Return a view of the parameter of `shape` that begins at `start` of `flat`, (P,); of (rows, P) one of each row.
+
+    Weights of convolutions (four dimensions) lie channels last.
+    """
+    part, rows = flat[..., start : start + math.prod(shape)], flat.shape[:-1]
     if len(shape) != 4:
-        return flat.view(shape)
+        return part.view(*rows, *shape)
     outputs, inputs, height, width = shape
-    return flat.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
-
-
-def _starts(parameters: Iterable[nn.Parameter]) -> list[int]:
-    starts = [0]
-    for parameter in parameters:
-        starts.append(starts[-1] + _room(parameter))
-    return starts[:-1]
+    return part.view(*rows, outputs, height, width, inputs).movedim(-1, -3)
 
 
 def _room(parameter: nn.Parameter) -> int:
