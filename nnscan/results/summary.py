@@ -26,7 +26,7 @@ from nnscan.results.folder import ScanFolder
 from nnscan.results.leaderboard import VALIDATION, Family, FamilySummary
 from nnscan.results.schema import Schemas, read_schemas
 from nnscan.results.scores import Planned, State, codes_of, family_scores, floats, join
-from nnscan.results.selection import Floats
+from nnscan.results.selection import Floats, Integers
 from nnscan.trial import Kind, Status
 
 PLAN_COLUMNS = ("key", "configuration", "family", "fold", "replicate")
@@ -237,13 +237,22 @@ def _curve(epochs: pa.Table, metric: str) -> Floats:
 
 
 def _counts(planned: Planned) -> Counts:
-    """Counts of trials: where a trial stands in several families, of its first row."""
-    states = planned.states
-    if len(planned.family_names) > 1:
-        keys, _ = codes_of(planned.keys)
-        states = states[np.unique(keys, return_index=True)[1]]
+    """Counts of trials: where a trial stands in several families, of one row."""
+    states = planned.states[_once(planned)] if len(planned.family_names) > 1 else planned.states
     numbers = np.bincount(states, minlength=len(State)).tolist()
     return Counts(total=len(states), **{state.name.lower(): numbers[state] for state in State})
+
+
+def _once(planned: Planned) -> Integers:
+    """Return a row of the plan for each trial: of its rows any.
+
+    Trials that have a row in the table are told apart by it, only the others by their keys: those are text.
+    """
+    rows = np.full(planned.rows.max(initial=-1) + 2, -1)
+    rows[planned.rows] = np.arange(len(planned.rows))
+    unknown = np.flatnonzero(planned.rows < 0)
+    keys, _ = codes_of(planned.keys.take(pa.array(unknown)))
+    return np.concatenate([rows[:-1][rows[:-1] >= 0], unknown[np.unique(keys, return_index=True)[1]]])
 
 
 def _troubles(planned: Planned, trials: pa.Table) -> tuple[Trouble, ...]:
@@ -340,7 +349,7 @@ def summarize_folder(
     metric = metric or told.metric
     schemas = read_schemas(folder) or Schemas.of({})
     _check_metric(metric, schemas)
-    plan = read_columns(folder, PLAN_COLUMNS)
+    plan = read_columns(folder, PLAN_COLUMNS, encoded=("configuration", "family"))
     running = [row.trial for row in store.running(folder)]
     trials = store.read_trials(folder, [*TRIALS_COLUMNS, *_varying(plan, schemas)])
     found = summarize(
@@ -383,7 +392,7 @@ def _varying(plan: pa.Table, schemas: Schemas) -> list[str]:
 
 def _epochs(folder: ScanFolder, trials: pa.Table, metric: str) -> pa.Table | None:
     """The epochs table as far as it is needed: where trials were scored by another metric."""
-    ranked = trials.filter(pc.equal(trials["kind"], Kind.TRIAL.value))
-    if pc.all(pc.equal(ranked["metric"], metric), min_count=0).as_py():
+    of_metric = trials["metric"].filter(pc.equal(trials["kind"], Kind.TRIAL.value))  # filtering all columns takes 0.5 s
+    if pc.all(pc.equal(of_metric, metric), min_count=0).as_py():
         return None
     return store.read_epochs(folder, columns=["trial", "epoch", metric])
