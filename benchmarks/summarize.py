@@ -2,20 +2,27 @@
 
     python benchmarks/summarize.py            1,000, 100,000 and 1,000,000 trials
     python benchmarks/summarize.py 20000      so many
+    python benchmarks/summarize.py --against-duckdb [N]    beside the same question in DuckDB by hand, of one file
 
 The scans are made up: eight axes, five folds, two families, keys of 32 hex digits, every column that a real scan has.
-Goals: 100,000 trials in 1 s; 1,000,000 trials (200,000 configurations) in 3 s and 2 GB.
+Goals: 100,000 trials in 1 s; 1,000,000 trials (200,000 configurations) in 3 s and 2 GB; at most twice DuckDB's time.
+
+DuckDB reads the file of trials/ alone, where every hyperparameter stands in a column; nnscan the plan too, so it knows
+what is missing. By another metric than the scan's both go through 50 epochs of every trial, 50,000,000 rows.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import multiprocessing
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from whole_process import ROOT, processor
 
 from nnscan.results.folder import ScanFolder
 from nnscan.results.part import write_part
@@ -31,6 +39,8 @@ from nnscan.results.schema import Schemas, hyperparameters, leaves, write_schema
 
 FOLDS = 5
 REPEATS = 3
+EPOCHS = 50
+ROUNDS = 5
 GOALS = {100_000: (1.0, 2.0), 1_000_000: (3.0, 2.0)}
 """Seconds and GB by trials."""
 
@@ -65,14 +75,25 @@ class Measured:
 
 
 def main() -> None:
+    """Print a line for each size, or the table beside DuckDB."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("trials", nargs="*", type=int)
+    parser.add_argument("--against-duckdb", action="store_true")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        if asked.against_duckdb:
+            beside_duckdb(ScanFolder(Path(temporary)), (asked.trials or [1_000_000])[0])
+        else:
+            alone(Path(temporary), asked.trials or [1_000, 100_000, 1_000_000])
+
+
+def alone(temporary: Path, counts: list[int]) -> None:
     """Print a line for each size."""
-    counts = [int(argument) for argument in sys.argv[1:]] or [1_000, 100_000, 1_000_000]
     print(f"{'trials':>10} {'configurations':>15} {'seconds':>8} {'CPU s':>6} {'GB':>5}  goal")
     for count in counts:
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = ScanFolder(Path(temporary) / "scan")
-            write_scan(folder, count)
-            found = min((measure(folder) for _ in range(REPEATS)), key=lambda measured: measured.seconds)
+        folder = ScanFolder(temporary / str(count))
+        apart(write_scan, folder, count)
+        found = min((measure(ours(folder)) for _ in range(REPEATS)), key=lambda measured: measured.seconds)
         goal = "{} s, {} GB".format(*GOALS[count]) if count in GOALS else ""
         print(
             f"{count:>10,} {count // FOLDS:>15,} {found.seconds:>8.2f} {found.cpu_seconds:>6.2f}"
@@ -80,15 +101,55 @@ def main() -> None:
         )
 
 
-def measure(folder: ScanFolder) -> Measured:
+def beside_duckdb(folder: ScanFolder, count: int) -> None:
+    """Print medians of both, run in turns: by the scan's own metric, and by another."""
+    apart(write_scan, folder, count)
+    apart(write_epochs, folder, EPOCHS)
+    trials, epochs = (str(table / "compacted.0.parquet") for table in (folder.trials, folder.epochs))
+    by_hand = [sys.executable, str(Path(__file__).parent / "peers" / "duckdb_summary.py"), trials, ",".join(AXES)]
+    questions = {
+        "by the scan's metric": (ours(folder), by_hand),
+        f"by another, of {EPOCHS} epochs each": (
+            [*ours(folder), "--metric", "val_loss"],
+            [*by_hand, "--by-epochs", epochs, "val_loss"],
+        ),
+    }
+    print(f"{count:,} trials, whole processes, medians of {ROUNDS} rounds in turns; {processor()}\n")
+    print("| leaderboards and effects | nnscan | DuckDB by hand | ratio, least to largest |\n|---|---|---|---|")
+    for question, commands in questions.items():
+        rounds = [tuple(measure(command) for command in commands) for _ in range(ROUNDS)]
+        ratios = sorted(mine.seconds / its.seconds for mine, its in rounds)
+        told = " | ".join(_medians(column) for column in zip(*rounds, strict=True))
+        print(f"| {question} | {told} | {statistics.median(ratios):.2f}, {ratios[0]:.2f} to {ratios[-1]:.2f} |")
+
+
+def apart(write: Callable[..., None], *arguments: Any) -> None:
+    """Write in a process of its own: what is started later would have this one's memory counted as its own."""
+    process = multiprocessing.Process(target=write, args=arguments)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(f"{write.__name__} ended with {process.exitcode}")
+
+
+def _medians(runs: Sequence[Measured]) -> str:
+    seconds, gigabytes = ([getattr(run, name) for run in runs] for name in ("seconds", "gigabytes"))
+    return f"{statistics.median(seconds):.2f} s, {statistics.median(gigabytes):.2f} GB"
+
+
+def ours(folder: ScanFolder) -> list[str]:
+    """Return the command."""
+    return [sys.executable, "-m", "nnscan", "summarize", str(folder.path)]
+
+
+def measure(command: Sequence[str]) -> Measured:
     """Run the command once; wall and processor time, peak resident memory."""
     start = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nnscan", "summarize", str(folder.path)], stdout=subprocess.DEVNULL
-    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise SystemExit(f"nnscan summarize ended with {os.waitstatus_to_exitcode(status)}")
+        raise SystemExit(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
     return Measured(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e6)
 
 
@@ -189,6 +250,25 @@ CONSTANT: dict[str, Any] = {
         **dict(leaves(FIXED)),
     },
 }
+
+
+def write_epochs(folder: ScanFolder, epochs: int) -> None:
+    """Write epochs/ as compaction leaves it: `epochs` rows for each trial, those of one beside each other."""
+    schema = Schemas.of({}).epochs
+    trials = pq.read_table(folder.trials, columns=["trial", "writer"])
+    groups = (_epochs_of(trials.slice(first, 20_000), epochs, schema) for first in range(0, len(trials), 20_000))
+    folder.epochs.mkdir()
+    write_part(folder.epochs / "compacted.0.parquet", groups, schema, replaces=[])
+
+
+def _epochs_of(trials: pa.Table, epochs: int, schema: pa.Schema) -> pa.Table:
+    random, count = np.random.default_rng(len(trials)), len(trials) * epochs
+    varying = {
+        "trial": trials["trial"].take(pa.array(np.repeat(np.arange(len(trials)), epochs))),
+        "epoch": pa.array(np.tile(np.arange(1, epochs + 1), len(trials))),
+        **{name: pa.array(random.random(count)) for name in ("train_loss", "val_loss", "val_accuracy")},
+    }
+    return pa.table([_column(field, varying, count) for field in schema], schema=schema)
 
 
 def _column(field: pa.Field, varying: dict[str, Any], count: int) -> pa.Array:

@@ -11,7 +11,7 @@ import duckdb
 
 SCORES_OF_ROWS = "select *, score as value from read_parquet($trials)"
 SCORES_OF_EPOCHS = """
-select trials.*, best.value, best.best as best_epoch from read_parquet($trials) trials join (
+select trials.* exclude (best_epoch), best.value, best.best as best_epoch from read_parquet($trials) trials join (
     select trial, min({metric}) as value, arg_min(epoch, {metric}) as best from read_parquet($epochs) group by trial
 ) best using (trial)
 """

@@ -6,13 +6,14 @@ is total, so leaving out a loser early never changes the winner, and no clock ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from nnscan.results.key_index import KeyIndex
 from nnscan.results.schema import TRIALS
 from nnscan.trial import Status
 
@@ -69,11 +70,11 @@ class Chosen:
     """The attempts that stand, one a trial: picks their rows out of parts of epochs/ or steps/, each attempt once."""
 
     def __init__(self, standing_attempts: pa.Table) -> None:
-        self._position = {trial: position for position, trial in enumerate(standing_attempts["trial"].to_pylist())}
+        self._trials = KeyIndex(standing_attempts["trial"].combine_chunks())
         writers = standing_attempts["writer"].combine_chunks().dictionary_encode()
         self._writer_code = {writer: code for code, writer in enumerate(writers.dictionary.to_pylist())}
         self._writer_of = np.append(writers.indices.to_numpy(), -1)  # the last one is that of position -1, no trial
-        self._seen = np.zeros(len(self._position) + 1, dtype=bool)
+        self._seen = np.zeros(len(standing_attempts) + 1, dtype=bool)
         self._seen[-1] = True
 
     def pick(self, part: Iterable[pa.Table]) -> Iterator[tuple[pa.Table, Mask]]:
@@ -88,15 +89,19 @@ class Chosen:
             yield table, ~self._seen[positions]
         self._seen |= here
 
+    def _writer_codes(self, writers: pa.StringArray) -> Numbers:
+        return np.array([self._writer_code.get(writer, -1) for writer in writers.to_pylist()], dtype=np.int64)
+
     def _positions(self, rows: pa.Table) -> Numbers:
         """Return the number of the attempt that each row is of, -1 where that one does not stand."""
-        positions = _looked_up(rows["trial"], self._position)
-        writers = _looked_up(rows["writer"], self._writer_code)
+        positions = _looked_up(rows["trial"], self._trials.places)
+        writers = _looked_up(rows["writer"], self._writer_codes)
         return np.where((positions >= 0) & (writers == self._writer_of[positions]), positions, -1)
 
 
-def _looked_up(column: pa.ChunkedArray, numbers: Mapping[str, int]) -> Numbers:
-    encoded = column.combine_chunks().dictionary_encode()  # a row group has few trials and fewer writers
-    found = [numbers.get(value, -1) for value in encoded.dictionary.to_pylist()]
-    numbers_of: Numbers = np.array([*found, -1], dtype=np.int64)[encoded.indices.fill_null(-1).to_numpy()]
+def _looked_up(column: pa.ChunkedArray, find: Callable[[pa.StringArray], Numbers]) -> Numbers:
+    """Return what `find` gives for each value of a column; it is asked once for each: a row group has few."""
+    array = column.combine_chunks()
+    encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+    numbers_of: Numbers = np.append(find(encoded.dictionary), -1)[encoded.indices.fill_null(-1).to_numpy()]
     return numbers_of

@@ -12,7 +12,7 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,10 +98,10 @@ def _check_footer(file: pq.ParquetFile) -> None:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[pq.ParquetFile]:
+def opened(path: Path, dictionaries: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
     """Open a part; what goes wrong in it, while it is read too, is a VanishedError or a StoreError that names it."""
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=dictionaries) as file:
             yield file
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, EOFError) as error:
         if isinstance(error, StoreError | MemoryError):
@@ -140,9 +140,11 @@ def read_part(part: Part, columns: pa.Schema) -> pa.Table:
 def read_groups(part: Part, columns: pa.Schema, **holding: pa.Array | None) -> Iterator[pa.Table]:
     """Yield the rows of a part, a row group at a time, as `read_part` returns them.
 
-    With, say, `trial=keys` groups are passed over in which that column has none of these values.
+    With, say, `trial=keys` groups are passed over in which that column has none of these values. A column of text may
+    be asked for as a dictionary, which is how it is stored.
     """
-    with opened(part.path) as file:
+    dictionaries = [field.name for field in columns if pa.types.is_dictionary(field.type)]
+    with opened(part.path, dictionaries) as file:
         known = [name for name in columns.names if name in part.schema.names]
         for group in range(file.num_row_groups):
             if all(values is None or _holds(file, group, name, values) for name, values in holding.items()):
@@ -171,6 +173,10 @@ def _column(table: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:
     column = table[field.name]
     if column.type == field.type:
         return column
+    if pa.types.is_dictionary(column.type):
+        return column.cast(field.type)
+    if pa.types.is_dictionary(field.type):
+        return column.dictionary_encode()
     return _text(column) if field.type == pa.string() else column.cast(field.type)
 
 

@@ -10,22 +10,17 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cached_property, reduce
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from nnscan.failure import TRIES
+from nnscan.results.key_index import KeyIndex
 from nnscan.results.selection import Flags, Floats, Integers
 from nnscan.trial import Failure, Status
-
-_KEY_BYTES = 32
-
-_ODD = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5], dtype=np.uint64)
-"""Odd factors of full length (those of xxHash): multiplied modulo 2^64, the words of a key do not cancel each other."""
 
 
 class State(IntEnum):
@@ -137,7 +132,7 @@ def join(plan: pa.Table, trials: pa.Table, *, running: Collection[str] = ()) -> 
     keys = _combined(plan["key"])
     configurations, configuration_keys = codes_of(plan["configuration"])
     families, names = codes_of(plan["family"])
-    rows = rows_of(keys, _combined(trials["trial"]))
+    rows = KeyIndex(_combined(trials["trial"])).places(keys)
     return Planned(
         keys=keys,
         configurations=configurations,
@@ -149,43 +144,6 @@ def join(plan: pa.Table, trials: pa.Table, *, running: Collection[str] = ()) -> 
         rows=rows,
         states=_states(keys, rows, trials, running),
     )
-
-
-def rows_of(keys: pa.StringArray, trials: pa.StringArray) -> Integers:
-    """Return for each of `keys` its place in `trials`, where each stands once; -1 where it does not.
-
-    Keys of 32 digits are sorted by 64 bits of a hash, and compared whole: a third of the time of Arrow's hash table.
-    """
-    wide, narrow = _words(keys), _words(trials)
-    if wide is None or narrow is None or not len(narrow):
-        return _integers(pc.index_in(keys, value_set=trials), missing=-1)
-    hashes, others = _hashes(wide), _hashes(narrow)
-    order, other_order = np.argsort(hashes), np.argsort(others)
-    places = np.minimum(np.searchsorted(others[other_order], hashes[order]), len(others) - 1)
-    rows = np.empty(len(hashes), dtype=np.int64)
-    rows[order] = other_order[places]
-    met = hashes == others[rows]
-    if not _same(wide, narrow, rows)[met].all():  # two keys of one hash, once in 10^7 scans of a million
-        return _integers(pc.index_in(keys, value_set=trials), missing=-1)
-    return np.where(met, rows, -1)
-
-
-def _words(keys: pa.StringArray) -> npt.NDArray[np.uint64] | None:
-    """View keys of 32 bytes each as four numbers each, of shape (N, 4); None where one has another length."""
-    offsets = np.frombuffer(keys.buffers()[1], dtype=np.int32)[keys.offset : keys.offset + len(keys) + 1]
-    if keys.null_count or not len(keys) or (np.diff(offsets) != _KEY_BYTES).any():
-        return None
-    words = np.frombuffer(keys.buffers()[2], dtype=np.uint64, count=4 * len(keys), offset=offsets[0])
-    return words.reshape(-1, 4)
-
-
-def _hashes(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    return reduce(np.bitwise_xor, (words[:, part] * factor for part, factor in enumerate(_ODD)))
-
-
-def _same(wide: npt.NDArray[np.uint64], narrow: npt.NDArray[np.uint64], rows: Integers) -> Flags:
-    """Whether each key of `wide` is the one in its row of `narrow`; a word at a time, to bound the memory."""
-    return reduce(np.logical_and, (wide[:, part] == narrow[rows, part] for part in range(wide.shape[1])))
 
 
 def _states(keys: pa.StringArray, rows: Integers, trials: pa.Table, running: Collection[str]) -> Integers:

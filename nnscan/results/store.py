@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from nnscan.errors import StoreError
 from nnscan.results.attempts import TABLES, Attempt, attempts, ended, schema_of, trials_table
-from nnscan.results.choice import DECIDING, OF_ATTEMPT, Chosen, standing
+from nnscan.results.choice import DECIDING, OF_ATTEMPT, Chosen, Mask, standing
 from nnscan.results.folder import ScanFolder, remedy
 from nnscan.results.journal import (
     DETAILS,
@@ -41,7 +41,17 @@ from nnscan.results.journal import (
     journals,
     read_rows,
 )
-from nnscan.results.part import Part, VanishedError, describe, parts, read_groups, read_part, stacked, write_part
+from nnscan.results.part import (
+    Part,
+    VanishedError,
+    conform,
+    describe,
+    parts,
+    read_groups,
+    read_part,
+    stacked,
+    write_part,
+)
 from nnscan.results.schema import TRIALS, Schemas, hyperparameters, read_schemas, told_by, unify, write_schemas
 from nnscan.trial import Failure, Kind
 
@@ -165,10 +175,17 @@ def read_trials(folder: ScanFolder, columns: Sequence[str] | None = None) -> pa.
 
 
 def read_epochs(
-    folder: ScanFolder, trials: Iterable[str] | None = None, columns: Sequence[str] | None = None
+    folder: ScanFolder,
+    trials: Iterable[str] | None = None,
+    columns: Sequence[str] | None = None,
+    keep: Callable[[pa.Table], pa.Table] | None = None,
 ) -> pa.Table:
-    """Return the table of epochs: of each ended trial those of the attempt that stands; of `trials` only, if given."""
-    return steadily(folder, lambda: _attempt_rows(folder, "epochs", _keys(trials), columns))
+    """Return the table of epochs: of each ended trial those of the attempt that stands; of `trials` only, if given.
+
+    What `keep` leaves of each piece of the table stays, to bound the memory. In it `trial` is a dictionary; a trial may
+    have rows in several pieces, beside each other in each.
+    """
+    return steadily(folder, lambda: _attempt_rows(folder, "epochs", _keys(trials), columns, keep))
 
 
 def read_steps(
@@ -241,21 +258,39 @@ def _project(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
     return pa.schema([schema.field(name) for name in columns])
 
 
-def _attempt_rows(folder: ScanFolder, table: str, trials: pa.Array | None, columns: Sequence[str] | None) -> pa.Table:
+def _attempt_rows(
+    folder: ScanFolder,
+    table: str,
+    trials: pa.Array | None,
+    columns: Sequence[str] | None,
+    keep: Callable[[pa.Table], pa.Table] | None = None,
+) -> pa.Table:
     found = _ended(journals(folder), details=True)
     listed = parts(folder.trials)
     own = parts(folder.path / table)  # before trials are read: had compaction taken epochs, it has taken those first
     schema = _schema(folder, table, own)
     wanted = _project(schema, columns)
-    read = pa.unify_schemas([wanted, OF_ATTEMPT])
+    read = _with_attempts(wanted)
     chosen = Chosen(_standing_attempts(found, listed, trials))
-    sources = [[TABLES[table](found, read)], *(read_groups(part, read, trial=trials) for part in own)]
-    picked = [table.filter(pa.array(mask)) for source in sources for table, mask in chosen.pick(source)]
-    return stacked(read, picked).select(wanted.names)
+    sources = [[conform(TABLES[table](found, schema), read)], *(read_groups(part, read, trial=trials) for part in own)]
+    picked = (_where(rows, mask) for source in sources for rows, mask in chosen.pick(source))
+    return stacked(wanted, [conform(keep(rows) if keep else rows, wanted) for rows in picked])
+
+
+def _with_attempts(wanted: pa.Schema) -> pa.Schema:
+    """Return a schema with the columns that say whose row it is, as dictionaries: a key stands in many rows."""
+    encoded = pa.schema({name: pa.dictionary(pa.int32(), pa.string()) for name in OF_ATTEMPT.names})
+    return pa.unify_schemas([encoded, pa.schema([field for field in wanted if field.name not in encoded.names])])
+
+
+def _where(rows: pa.Table, mask: Mask) -> pa.Table:
+    return rows if mask.all() else rows.filter(pa.array(mask))
 
 
 def _standing_attempts(found: Sequence[Attempt], listed: Iterable[Part], trials: pa.Array | None) -> pa.Table:
     """Return `trial` and `writer` of the attempts that stand, of `trials` alone if given."""
+    if trials is None and not found and all(part.compacted for part in listed):
+        return stacked(OF_ATTEMPT, (read_part(part, OF_ATTEMPT) for part in listed))
     table = pa.concat_tables([trials_table(found, DECIDING), *(read_part(part, DECIDING) for part in listed)])
     if trials is not None:
         table = table.filter(pc.is_in(table["trial"], value_set=trials))

@@ -11,6 +11,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from nnscan.results import metric as metrics
 from nnscan.results import store
 from nnscan.results.asked import asked
 from nnscan.results.folder import ScanFolder
+from nnscan.results.key_index import KeyIndex
 from nnscan.results.leaderboard import VALIDATION, Family, FamilySummary
 from nnscan.results.schema import Schemas, read_schemas
 from nnscan.results.scores import Planned, State, codes_of, family_scores, floats, join
@@ -203,7 +205,7 @@ def trial_scores(trials: pa.Table, metric: str, epochs: pa.Table | None = None) 
     best_epochs = np.where(same, floats(trials["best_epoch"]), math.nan)
     if epochs is not None and not same.all():
         keys, values, bests = best_of_epochs(epochs, metric)
-        rows = pc.fill_null(pc.index_in(trials["trial"], value_set=keys), -1).to_numpy()
+        rows = KeyIndex(keys).places(trials["trial"].combine_chunks())
         other = ~same & (rows >= 0)
         scores[other], best_epochs[other] = values[rows[other]], bests[rows[other]]
     return scores, best_epochs
@@ -217,11 +219,25 @@ def best_of_epochs(epochs: pa.Table, metric: str) -> tuple[pa.StringArray, Float
     values, numbers = floats(epochs[metric]), floats(epochs["epoch"])
     trials, keys = codes_of(epochs["trial"])
     known = np.flatnonzero(~np.isnan(values))
-    sign = 1 if metrics.smallest_wins(metric) else -1
-    order = known[np.lexsort((numbers[known], sign * values[known], trials[known]))]
-    codes, firsts = np.unique(trials[order], return_index=True)
-    best = order[firsts]
-    return keys.take(pa.array(codes)), values[best], numbers[best]
+    counts = np.bincount(trials[known], minlength=1)[trials[known]]
+    rivals = known[counts > 1]
+    order = rivals[np.lexsort((numbers[rivals], _sign(metric) * values[rivals], trials[rivals]))]
+    best = np.concatenate([known[counts == 1], order[np.unique(trials[order], return_index=True)[1]]])
+    return keys.take(pa.array(trials[best])), values[best], numbers[best]
+
+
+def best_rows(epochs: pa.Table, metric: str) -> pa.Table:
+    """Return the rows among which the best of each trial is: of rows beside each other the best, all on ties."""
+    trials, _ = codes_of(epochs["trial"])
+    values = _sign(metric) * floats(epochs[metric])
+    starts = np.flatnonzero(np.diff(trials, prepend=-2))
+    best = np.repeat(np.fmin.reduceat(values, starts), np.diff(starts, append=len(values)))
+    return epochs.filter(pa.array(values == best))
+
+
+def _sign(metric: str) -> int:
+    """Return what makes the best value the smallest one."""
+    return 1 if metrics.smallest_wins(metric) else -1
 
 
 def curves(epochs: pa.Table, trials: Iterable[str], metric: str) -> list[Floats]:
@@ -395,4 +411,4 @@ def _epochs(folder: ScanFolder, trials: pa.Table, metric: str) -> pa.Table | Non
     of_metric = trials["metric"].filter(pc.equal(trials["kind"], Kind.TRIAL.value))  # filtering all columns takes 0.5 s
     if pc.all(pc.equal(of_metric, metric), min_count=0).as_py():
         return None
-    return store.read_epochs(folder, columns=["trial", "epoch", metric])
+    return store.read_epochs(folder, columns=["trial", "epoch", metric], keep=partial(best_rows, metric=metric))

@@ -14,6 +14,7 @@ import numpy as np
 import pandas
 import polars
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -386,6 +387,27 @@ def test_epochs_of_some_trials(folder: ScanFolder) -> None:
     assert set(table["trial"].to_pylist()) == wanted
     assert table.num_rows == 6
     assert read_epochs(folder, []).num_rows == 0
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_of_epochs_what_is_kept_stays(folder: ScanFolder, *, compacted: bool) -> None:
+    with writing(folder, "l-0", PLACE) as writer:
+        for number in range(3):
+            write_trial(writer, number)
+    if compacted:
+        compact(folder)
+    else:
+        write_trial(Writer(folder, "l-1", PLACE), 3)  # in a journal still
+
+    def last(rows: pa.Table) -> pa.Table:
+        assert pa.types.is_dictionary(rows["trial"].type)
+        return rows.filter(pc.equal(rows["epoch"], 2))
+
+    columns = ["trial", "epoch", "learning_rate"]
+    kept, whole = read_epochs(folder, columns=columns, keep=last), read_epochs(folder, columns=columns)
+    assert kept.schema == whole.schema
+    assert len(kept) == len(whole) / 3
+    assert kept.sort_by("trial") == whole.filter(pc.equal(whole["epoch"], 2)).sort_by("trial")
 
 
 def test_running_trials_are_those_without_an_end_in_open_journals(folder: ScanFolder) -> None:

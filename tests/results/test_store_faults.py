@@ -9,7 +9,7 @@ import secrets
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -144,9 +144,9 @@ def _switch_in_arrow_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Switch also where Arrow, in C++, opens a file, and before a row is appended."""
     opened, write = part.opened, Writer._write
 
-    def pause_and_open(path: Path) -> object:
+    def pause_and_open(path: Path, dictionaries: Sequence[str] = ()) -> object:
         pause()
-        return opened(path)
+        return opened(path, dictionaries)
 
     def pause_and_write(self: Writer, data: bytes) -> None:
         pause()

@@ -25,10 +25,9 @@ from scan_by_hand import (
 
 from nnscan.errors import ScanError
 from nnscan.identity import configuration_key
-from nnscan.results import scores, store, summary
+from nnscan.results import store, summary
 from nnscan.results.folder import ScanFolder
 from nnscan.results.journal import Cause
-from nnscan.results.scores import rows_of
 from nnscan.results.selection import ties
 from nnscan.trial import Kind
 
@@ -291,6 +290,24 @@ def test_best_of_epochs_is_that_of_a_loop(values):
         assert dict(zip(keys.to_pylist(), zip(scores, epochs, strict=True), strict=True)) == expected
 
 
+@given(
+    st.lists(st.lists(st.sampled_from([0.1, 0.2, math.nan]), min_size=1, max_size=4), min_size=1, max_size=5),
+    st.randoms(use_true_random=False),
+)
+def test_the_best_of_the_best_rows_is_the_best(values, random):
+    """In whatever order the rows stand: a trial may have several runs of them."""
+    whole = epochs_of({f"t{index}": curve for index, curve in enumerate(values)}, "val_loss")
+    rows = list(range(len(whole)))
+    random.shuffle(rows)
+    for table in (whole, whole.take(rows)):
+        kept = summary.best_rows(table, "val_loss")
+        found, expected = (
+            {key: told for key, *told in zip(*map(list, (keys.to_pylist(), scores, epochs)), strict=True)}
+            for keys, scores, epochs in (summary.best_of_epochs(one, "val_loss") for one in (kept, whole))
+        )
+        assert found == expected
+
+
 def test_curves_have_the_epoch_as_index():
     table = epochs_of({"a": [0.1, 0.2], "b": [0.3]}, "val_loss")
     first, second, none = summary.curves(table, ["a", "b", "c"], "val_loss")
@@ -373,24 +390,3 @@ def test_a_metric_that_cannot_rank_is_refused(scan, metric):
 def test_a_folder_without_a_launch_says_how_to_start_one(tmp_path):
     with pytest.raises(ScanError, match="nnscan launch"):
         summary.summarize_folder(ScanFolder(tmp_path))
-
-
-# ---- the join ----
-
-KEY = st.integers(0, 40).map(lambda number: f"{number * 7919:032x}")
-
-
-@given(st.lists(KEY, max_size=30), st.lists(KEY, unique=True, max_size=30), st.integers(0, 3))
-def test_rows_of_is_a_dictionary(keys, trials, start):
-    """Also of arrays that are slices of others, and of keys that are not 32 digits long."""
-    for shorten in (32, 31):
-        own, others = ([key[:shorten] for key in ["f" * 32] * start + column] for column in (keys, trials))
-        found = rows_of(pa.array(own, pa.string()).slice(start), pa.array(others, pa.string()).slice(start))
-        places = {key: row for row, key in reversed(list(enumerate(others[start:])))}
-        assert found.tolist() == [places.get(key, -1) for key in own[start:]]
-
-
-def test_keys_of_one_hash_are_told_apart(monkeypatch):
-    monkeypatch.setattr(scores, "_hashes", lambda words: words[:, 0] * 0)
-    keys = pa.array([f"{number:032x}" for number in range(9)])
-    assert rows_of(keys, keys[3:5]).tolist() == [-1, -1, -1, 0, 1, -1, -1, -1, -1]
