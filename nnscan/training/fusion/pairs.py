@@ -14,11 +14,11 @@ from nnscan.training.fusion.batch_last import (
     Covering,
     Linear,
     Normalization,
-    PooledConvolution,
     Rows,
     copied,
     through_relu,
 )
+from nnscan.training.fusion.pooled_convolution import PooledConvolution
 from nnscan.training.fusion.stack import Stack
 
 KEPT = 8
@@ -168,7 +168,7 @@ class _Backbone:
 
     def forward(self, images: Tensor, *, training: bool) -> Tensor:
         """Return (k, hidden units, n) of images (k, channels x pixels, n)."""
-        features = self.behind_first.forward(self.first.forward(images), images, training=training)
+        features = self.behind_first.forward(self.first.forward(images, training=training), images, training=training)
         features = self.behind_second.forward(self.second.forward(features), images, training=training)
         features = self.dense.forward(features)
         return self.normalization.forward(features, training=training) if self.normalization else features
