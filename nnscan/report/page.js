@@ -58,7 +58,7 @@ for (const family of document.querySelectorAll(".family")) {
     head.querySelector("button").addEventListener("click", () => sort(table, column));
   });
   const field = family.querySelector("input");
-  field.addEventListener("input", () => filter(table, field.value, family.querySelector(".count")));
+  field?.addEventListener("input", () => filter(table, field.value, family.querySelector(".count")));
 }
 
 // What is folded away on the screen is printed.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from nnscan.report.drawing.style import styled, to_png, to_svg
+from nnscan.report.drawing.style import styled, to_png, to_svg, to_webp
 
 PIXELS_AN_INCH = 92
 """Of a figure in the page: its text is then about as large as the page's."""
@@ -29,7 +29,7 @@ class Picture:
     """What to know for reading it."""
     draw: Callable[[], Figure]
     pixels: bool = False
-    """Whether it consists of photographs or shades: it stands in the page as PNG."""
+    """Whether it consists of photographs or shades: it stands in the page as WebP or PNG, whichever is smaller."""
     width: int = 0
     """Of its place in the page, in per cent; 0: half of it."""
 
@@ -40,7 +40,7 @@ class Drawn:
 
     picture: Picture
     files: Mapping[str, bytes]
-    """Content by ending: `svg`, `png`, or both."""
+    """Content by ending: `svg`, `png`, `webp`."""
     shown: str
     """Ending of the one that stands in the page."""
     size: tuple[int, int]
@@ -49,7 +49,7 @@ class Drawn:
     @property
     def source(self) -> str:
         """The figure as an address that holds all of it."""
-        kind = {"png": "png", "svg": "svg+xml"}[self.shown]
+        kind = "svg+xml" if self.shown == "svg" else self.shown
         return f"data:image/{kind};base64,{base64.b64encode(self.files[self.shown]).decode()}"
 
 
@@ -59,14 +59,22 @@ def drawn(picture: Picture, *, every: bool = False) -> Drawn:
     Parameters
     ----------
     every : bool
-        In each format.
+        As PNG and SVG, too.
     """
     with styled():
         figure = picture.draw()
         files = {"svg": to_svg(figure)} if every or not picture.pixels else {}
-        if every or len(files.get("svg", b"")) > BYTES_OF_SVG or picture.pixels:
+        if every or picture.pixels or len(files["svg"]) > BYTES_OF_SVG:
             files["png"] = to_png(figure)
-    large = "png" in files and BYTES_OF_SVG < len(files.get("svg", b"")) > len(files["png"])
+        if picture.pixels:
+            files["webp"] = to_webp(files["png"])
     width, height = figure.get_size_inches() * PIXELS_AN_INCH
-    shown = "png" if picture.pixels or large else "svg"
-    return Drawn(picture=picture, files=files, shown=shown, size=(round(width), round(height)))
+    return Drawn(picture=picture, files=files, shown=_shown(picture, files), size=(round(width), round(height)))
+
+
+def _shown(picture: Picture, files: Mapping[str, bytes]) -> str:
+    """The ending of the file that stands in the page."""
+    if picture.pixels:
+        return min(("png", "webp"), key=lambda ending: len(files[ending]))
+    large = BYTES_OF_SVG < len(files["svg"]) > len(files["png"]) if "png" in files else False
+    return "png" if large else "svg"

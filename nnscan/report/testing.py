@@ -20,6 +20,8 @@ class TestScores:
     __test__ = False  # pytest takes any class called Test... for a test
 
     accuracy: str
+    often: str
+    """How often it was retrained, where that is more than once."""
     loss: str
     mean_accuracy: float
     """NaN where it was not tested."""
@@ -30,10 +32,10 @@ def test_scores(material: Material, configuration: str) -> TestScores:
     rows = (one for one in material.summary.retrained if one.configuration == configuration)
     told = next((one for one in rows if one.status == Status.COMPLETED.value), None)
     if told is None:
-        return TestScores(UNKNOWN, UNKNOWN, math.nan)
+        return TestScores(UNKNOWN, "", UNKNOWN, math.nan)
     many = f" (n = {told.replicates})" if told.replicates > 1 else ""
-    accuracy = f"{spread(told.test_accuracy, told.test_accuracy_std)}{many}"
-    return TestScores(accuracy, score(told.test_loss), told.test_accuracy)
+    accuracy = spread(told.test_accuracy, told.test_accuracy_std)
+    return TestScores(accuracy, many, score(told.test_loss), told.test_accuracy)
 
 
 def told_by(model: ModelFolder) -> Predictions | None:

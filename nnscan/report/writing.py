@@ -65,9 +65,9 @@ def write_report(
 
 def _write_figures(folder: Path, found: Iterable[Drawn]) -> Iterable[Path]:
     for one in found:
-        for ending, content in one.files.items():
+        for ending in ("png", "svg"):
             path = folder / f"{one.picture.name.replace('/', '_')}.{ending}"
-            _write(path, content, "--figures-dir")
+            _write(path, one.files[ending], "--figures-dir")
             yield path
 
 

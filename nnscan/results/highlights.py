@@ -31,6 +31,7 @@ from nnscan.results.schema import leaves, read_schemas
 from nnscan.results.scores import State
 from nnscan.results.selection import Integers
 from nnscan.results.tally import Best, Tally
+from nnscan.results.wording import NOT_FINITE
 from nnscan.trial import Kind, Status
 
 TOP = 3
@@ -280,7 +281,7 @@ class Details:
     def _add_mishap(self, row: Row) -> None:
         told = {name: str(row.get(name) or "") for name in ("trial", "family", "status", "failure", "error")}
         if told["status"] == Status.DIVERGED and not told["error"]:
-            told["error"] = f"a loss became NaN or infinite in epoch {row.get('epochs_run')}"
+            told["error"] = f"{NOT_FINITE} in epoch {row.get('epochs_run')}"
         mishap = Mishap(**told, ended=_number(row.get("ended")))
         item = (0.0 if math.isnan(mishap.ended) else mishap.ended, mishap.trial, mishap)
         if not any(item[:2] == other[:2] for other in self._mishaps):  # met in the journal, then in the part

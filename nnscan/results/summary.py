@@ -29,6 +29,7 @@ from nnscan.results.leaderboard import VALIDATION, Family, FamilySummary
 from nnscan.results.schema import Schemas, read_schemas
 from nnscan.results.scores import Planned, State, codes_of, family_scores, floats, join
 from nnscan.results.selection import Floats, Integers
+from nnscan.results.wording import NOT_FINITE
 from nnscan.trial import Kind, Status
 
 PLAN_COLUMNS = ("key", "configuration", "family", "fold", "replicate")
@@ -61,7 +62,7 @@ class Trouble:
     failure: str
     """Of failed ones: "config", "out of memory", "lost", "other"."""
     cause: str
-    """First line of the error."""
+    """First line of the error, or that a loss was not finite."""
     count: int
     trial: str
     """Key of one of them."""
@@ -277,7 +278,7 @@ def _troubles(planned: Planned, trials: pa.Table) -> tuple[Trouble, ...]:
     columns = ["trial", "configuration", "status", "failure", "error"]
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in trials.select(columns).take(pa.array(rows)).to_pylist():
-        groups.setdefault((row["status"], row["failure"] or "", _first_line(row["error"])), []).append(row)
+        groups.setdefault((row["status"], row["failure"] or "", _cause(row)), []).append(row)
     found = [
         Trouble(
             status=status,
@@ -292,8 +293,10 @@ def _troubles(planned: Planned, trials: pa.Table) -> tuple[Trouble, ...]:
     return tuple(sorted(found, key=lambda trouble: (-trouble.count, trouble.trial)))
 
 
-def _first_line(text: str | None) -> str:
-    return (text or "").strip().split("\n", 1)[0]
+def _cause(row: Mapping[str, Any]) -> str:
+    """The first line of a trial's error; a divergence may have left none."""
+    told: str = (row["error"] or "").strip().split("\n", 1)[0]
+    return NOT_FINITE if not told and row["status"] == Status.DIVERGED.value else told
 
 
 def _retrained(families: Sequence[Family], trials: pa.Table) -> Iterator[Retrained]:
@@ -323,7 +326,7 @@ def _retraining(family: Family, index: int, rows: Sequence[Mapping[str, Any]]) -
         configuration=row["configuration"],
         trial=row["trial"],
         status=row["status"],
-        cause=_first_line(row["error"]),
+        cause=_cause(row),
         epochs=row["epochs"],
         replicates=len(rows),
         test_loss=float(np.mean([_number(row["test_loss"]) for row in rows])),

@@ -17,6 +17,9 @@ KEY_DIGITS = 16
 
 UNKNOWN = "-"
 
+NOT_FINITE = "a loss became NaN or infinite"
+"""Why a trial diverged, where its row has no words for it."""
+
 
 def duration(seconds: float) -> str:
     """Return a duration as people say it: "0.4 s", "80 s" becomes "1 m 20 s", "2 h 03 m"."""
@@ -72,15 +75,15 @@ def mark(leader: Leader) -> str:
     return "*" if leader.winner else "=" if leader.tied else ""
 
 
-def tie_lines(family: FamilySummary) -> Iterator[str]:
-    """Yield what the marks mean, how many tied ones are not shown, and which is the cheapest."""
+def tie_lines(family: FamilySummary, winner: str = "*") -> Iterator[str]:
+    """Yield what the marks mean (`winner`: of the winner), how many tied ones are not shown, and the cheapest."""
     if family.winner is None or family.complete < 2:
         return
     if family.tie_factor is None:
         yield "Nothing is marked as tied: one trial a configuration has no spread to judge by. Use folds or replicates."
         return
     yield (
-        f"* wins. = is tied with it: the mean paired difference of n = {family.winner.n} scores is at most"
+        f"{winner} wins. = is tied with it: the mean paired difference of n = {family.winner.n} scores is at most"
         f" {family.tie_factor:.2f} of their standard deviations (one-sided corrected resampled t-test, 95 %)."
     )
     shown = sum(leader.tied and not leader.winner for leader in family.leaders)

@@ -90,10 +90,18 @@ def train(folder: ScanFolder, trials: Iterable[Trial], curve: Callable[[Trial], 
 
 
 def fail(folder: ScanFolder, trial: Trial, error: str = "ValueError: <b>too wide</b>") -> None:
+    end = {"status": "failed", "failure": "config", "error": error, "traceback": f"Traceback\n{error}"}
+    _end(folder, trial, {**end, "epochs_run": 0})
+
+
+def diverge(folder: ScanFolder, trial: Trial) -> None:
+    _end(folder, trial, {"status": "diverged", "failure": "", "error": "", "traceback": "", "epochs_run": 2})
+
+
+def _end(folder: ScanFolder, trial: Trial, told: Mapping[str, Any]) -> None:
     writer = Writer(folder, "000001", {**PLACE, **VERSIONS})
     start(writer, trial)
-    end = {"status": "failed", "failure": "config", "error": error, "traceback": f"Traceback\n{error}"}
-    writer.end({"trial": trial.key, **end, "seconds": 0.5, "epochs_run": 0})
+    writer.end({"trial": trial.key, **told, "seconds": 0.5})
     sealed(folder, writer)
 
 
@@ -129,23 +137,28 @@ def sealed(folder: ScanFolder, writer: Writer) -> None:
     close_journals(folder, lambda bundle: True, Cause.ENDED)
 
 
-def retrain(folder: ScanFolder, trial: Trial, accuracy: float = 0.875, replicate: int = 0) -> None:
+def retrain(
+    folder: ScanFolder, trial: Trial, accuracy: float = 0.875, replicate: int = 0, status: str = "completed"
+) -> None:
     """Write the row of a retraining of a trial's configuration."""
     key = trial_key(trial.configuration, kind=Kind.RETRAINING, epochs=4, fold=0, replicate=replicate)
     writer = Writer(folder, "000003", {**PLACE, **VERSIONS})
     told = {"trial": key, "configuration": trial.configuration, "families": list(trial.families), "attempt": 1}
     slot = {"kind": "retraining", "fold": 0, "replicate": replicate, "epochs": 4}
     writer.start({**told, **slot, "settings": trial.settings, "time": 1_767_225_900.0})
-    end = {"status": "completed", "failure": "", "error": "", "traceback": "", "seconds": 2.0, "parameters": 100}
-    writer.end({"trial": key, **end, "epochs_run": 4, "test_accuracy": accuracy, "test_loss": 0.4})
+    end = {"status": status, "failure": "", "error": "", "traceback": "", "seconds": 2.0, "parameters": 100}
+    test = {"test_accuracy": accuracy, "test_loss": 0.4} if status == "completed" else {}
+    writer.end({"trial": key, **end, "epochs_run": 4, **test})
     sealed(folder, writer)
 
 
-def model_folder(folder: ScanFolder, family: str, classes: Sequence[str], predictions: pa.Table) -> Path:
+def model_folder(
+    folder: ScanFolder, family: str, classes: Sequence[str], predictions: pa.Table, configuration: str = "0" * 32
+) -> Path:
     """Write a model folder without weights: the card and what the network said of the test set."""
     path = folder.models / family
     path.mkdir(parents=True)
-    card = {"format": 1, "classes": list(classes), "configuration": {"key": "0" * 32}, "results": {}}
+    card = {"format": 1, "classes": list(classes), "configuration": {"key": configuration}, "results": {}}
     (path / "model.json").write_text(json.dumps(card))
     pq.write_table(predictions, path / "predictions.parquet")
     return path

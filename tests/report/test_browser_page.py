@@ -174,5 +174,19 @@ def test_every_figure_has_a_text_and_fits_its_place(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
+def test_a_board_of_a_few_rows_has_no_filter(chromium: Browser, tmp_path: Path) -> None:
+    folder, plan = launched(tmp_path)
+    train(folder, plan.trials())
+    page = chromium.open(write_report(folder).page.as_uri())
+    assert page.complaints() == []
+    assert page.evaluate(
+        "Array.from(document.querySelectorAll('.family'), (one) => one.querySelector('input') !== null)"
+    ) == [
+        True,
+        False,
+    ]
+    page.click("document.querySelectorAll('.family')[1].querySelector('th[data-name=\"std\"] button')")
+
+
 def test_four_hundred_configurations_make_a_page_of_a_few_megabytes(page_file: Path) -> None:
     assert page_file.stat().st_size < 10e6

@@ -266,3 +266,43 @@ def test_a_dollar_in_the_title_of_a_panel_begins_no_formula() -> None:
     one = Steps(curves=(StepCurve(name="gradient_norm/w", values=np.ones(4)),), starts=np.array([0]), epochs=np.ones(1))
     with styled():
         to_png(draw_gradient_norms({r"loss $\frac{$": one}))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.2, 0.9), (3.0, 0.1)], ids=["large is best", "small is best"])
+def test_the_best_lines_of_a_grid_are_the_darkest(low: float, high: float) -> None:
+    axes = tuple(ValueAxis(path=f"model.{name}", values=(1, 2, 3)) for name in "ab")
+    scores = np.array([low, (low + high) / 2, high])
+    view = Coordinates(family="A", axes=axes, heights=np.zeros((3, 2)), scores=scores, low=low, high=high)
+    with styled():
+        figure = draw_coordinates(view, "val_accuracy")
+        FigureCanvasAgg(figure).draw()
+    (lines,) = (one for one in figure.axes[0].collections if len(one.get_paths()) == 3 and one.get_array() is not None)
+    brightness = lines.get_colors()[:, :3].sum(axis=1)
+    assert list(np.argsort(brightness)) == [2, 1, 0]
+
+
+def test_a_loss_that_is_never_negative_has_no_band_below_zero() -> None:
+    wide = Band(name="val_loss", mean=np.array([2.0, 1.0]), std=np.array([0.5, 4.0]))
+    told = WinnerCurves(
+        family="A", configuration="k", bands=(wide,), best_epoch=1, metric="val_accuracy", best_value=0.5, n=2
+    )
+    with styled():
+        (area,) = draw_winner(told).axes[0].collections
+    heights = area.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (0.0, 5.0)
+
+
+@pytest.mark.parametrize("families", [1, 2, 7])
+def test_a_line_of_means_stands_at_its_values(families: int) -> None:
+    figure = effect("model.width", 8, 16, 32, families=families)
+    for place in (0, 1, 2):
+        assert all(abs(line.get_xdata()[place] - place) < 0.2 for line in figure.axes[0].get_lines()[::3])
+
+
+def test_a_picture_stays_visible_where_the_network_does_not_look() -> None:
+    found = examples(examples_of(1, ("cat", "dog"), (8, 8, 3)), WORST)
+    half = np.repeat([[1.0, 0.0]], 8, axis=0).repeat(4, axis=1)
+    with styled():
+        over = draw_activations([Activation(example=found[0], map=half)]).axes[2].images[-1]
+    assert over.get_alpha()[0, 0] == pytest.approx(0.8)
+    assert over.get_alpha()[0, 7] == pytest.approx(0.2)

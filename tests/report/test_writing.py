@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import base64
+import io
 import math
 import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 from reported import (
+    SCAN,
+    diverge,
     examples_of,
     fail,
     launched,
@@ -27,7 +33,7 @@ from nnscan.plan import Plan
 from nnscan.report import writing
 from nnscan.report.markup import Html
 from nnscan.report.material import Material, read
-from nnscan.report.picture import Picture
+from nnscan.report.picture import Picture, drawn
 from nnscan.report.sections import sections
 from nnscan.report.sections.section import Section
 from nnscan.report.writing import write_report
@@ -97,8 +103,8 @@ def test_the_page_is_one_file_that_names_nothing_elsewhere(whole: ScanFolder) ->
 
 def test_each_figure_is_written_as_png_and_svg(whole: ScanFolder, tmp_path: Path, one_figure: None) -> None:
     written = write_report(whole, output=tmp_path / "out" / "page.html", figures=tmp_path / "figures")
-    assert [path.name for path in written.figures] == ["marginal.model.width.svg", "marginal.model.width.png"]
-    for path, magic in zip(written.figures, (b"<?xml", b"\x89PNG"), strict=True):
+    assert [path.name for path in written.figures] == ["marginal.model.width.png", "marginal.model.width.svg"]
+    for path, magic in zip(written.figures, (b"\x89PNG", b"<?xml"), strict=True):
         assert path.read_bytes().startswith(magic)
     assert not (whole.path / "report.html").exists()
 
@@ -119,20 +125,69 @@ def test_figures_of_a_scan_without_models(whole: ScanFolder) -> None:
 
 
 def test_a_retrained_winner_brings_its_test(whole: ScanFolder) -> None:
-    assert "nnscan retrain-best made" in words(whole)
+    assert f"nnscan retrain-best {whole.path}" in words(whole)
     winner = read(whole).families[1].winner
     assert winner is not None
     trial = next(t for t in Plan.read(whole).trials() if t.configuration == winner.configuration)
     retrain(whole, trial, 0.86)
     retrain(whole, trial, 0.88, replicate=1)
-    path = model_folder(whole, "CNN", CLASSES, PREDICTIONS)
+    retrain(whole, trial, replicate=2, status="diverged")
+    path = model_folder(whole, "CNN", CLASSES, PREDICTIONS, winner.configuration)
     text = words(whole)
     assert "0.8700 ± 0.0141 (n = 2)" in text
     assert "CNN: 75.00% of 4 right" in text
+    assert "Shown is the first of 2 retrained networks" in text
+    assert f"a retraining of {winner.configuration[:16]} diverged: a loss became NaN or infinite" in text
     names = figures(whole)
     assert {"confusion.CNN", "class_accuracy.CNN", "reliability.CNN", "probabilities.CNN"} <= names
     pq.write_table(examples_of(30, CLASSES), path / "examples.parquet")
     assert {"worst.CNN", "gallery.CNN", "classes.CNN"} <= figures(whole)
+
+
+def test_photographs_stand_in_the_page_as_webp() -> None:
+    told = drawn(PHOTOGRAPH, every=True)
+    assert told.source.startswith("data:image/webp;base64,")
+    assert len(told.files["webp"]) < len(told.files["png"]) / 2
+    with Image.open(io.BytesIO(told.files["webp"])) as one, Image.open(io.BytesIO(told.files["png"])) as other:
+        assert one.size == other.size
+        difference = np.abs(np.asarray(one.convert("RGB"), float) - np.asarray(other.convert("RGB"), float))
+    assert difference.mean() < 6  # of 255
+
+
+def test_pictures_that_webp_makes_larger_stand_in_the_page_as_png(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nnscan.report.picture.to_webp", lambda png: png + b" ")
+    assert drawn(PHOTOGRAPH).source.startswith("data:image/png;base64,")
+
+
+def photograph() -> Figure:
+    noisy = np.linspace(0, 200, 256)[:, None, None] + np.random.default_rng(0).normal(0, 9, (256, 256, 3))
+    figure = Figure((4, 4))
+    figure.subplots().imshow(noisy.clip(0, 255).astype(np.uint8), interpolation="nearest")
+    return figure
+
+
+PHOTOGRAPH = Picture(name="x", alt="", caption="", draw=photograph, pixels=True)
+
+
+def test_what_diverged_is_told_in_words(tmp_path: Path) -> None:
+    folder, plan = launched(tmp_path)
+    first, *others = plan.trials()
+    diverge(folder, first)
+    train(folder, others)
+    assert "a loss became NaN or infinite" in words(folder)
+    assert "no message" not in words(folder)
+
+
+def test_a_scan_of_one_trial_a_configuration_tells_no_ties(tmp_path: Path) -> None:
+    folder, plan = launched(tmp_path, SCAN.replace("folds = 3", "holdout = 0.2"))
+    train(folder, plan.trials())
+    winners = words(folder).split('id="winners"')[1]
+    (row,) = re.findall(r'<th scope="row">MLP</th>(.*?)</tr>', winners)
+    assert re.findall(r"<td[^>]*>(.*?)</td>", row)[1] == "-"
+
+
+def test_the_notes_below_a_leaderboard_have_its_signs(whole: ScanFolder) -> None:
+    assert "★ wins. = is tied with it" in words(whole)
 
 
 def test_steps_are_shown_where_they_were_recorded(tmp_path: Path) -> None:

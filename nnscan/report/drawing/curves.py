@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from nnscan.report.curves import Band, MeanCurves, WinnerCurves
-from nnscan.report.drawing.style import BLUE, COLORS, DASHES, GREY, VERMILLION, single
+from nnscan.report.drawing.style import BLUE, COLORS, DASHES, GREY, VERMILLION, name_above, short, single
 from nnscan.results.selection import Flags, Floats
 
 MANY_POINTS = 20_000
@@ -37,11 +37,11 @@ def draw_curves(curves: MeanCurves, family: str, members: Flags, winner: str) ->
     winner : str
         Key of the family's winner, drawn on top; "" for none.
     """
-    figure, axes = single(7.4, 4.0)
+    figure, axes = single(6.0, 3.8)
     dense = curves.values.size > MANY_POINTS
     others = int((~members).sum())
     if others:
-        axes.add_collection(_lines(curves.values[~members], GREY, 0.5, 0.45, dense=dense))
+        axes.add_collection(_lines(curves.values[~members], GREY, 0.6, max(0.35, _opacity(others)), dense=dense))
         axes.plot([], [], color=GREY, label=f"other families ({others:,})")
     shown = int(members.sum())
     axes.add_collection(_lines(curves.values[members], BLUE, 0.9, _opacity(shown), dense=dense))
@@ -50,8 +50,8 @@ def draw_curves(curves: MeanCurves, family: str, members: Flags, winner: str) ->
         curve = curves.values[curves.configurations.index(winner)]
         axes.plot(curve, color=VERMILLION, linewidth=2.2, label=f"winner of {family}", zorder=5)
     _frame(axes, curves.values)
-    axes.set(xlabel="epoch", ylabel=metric_words(curves.metric), title=f"All configurations, {family} in colour")
-    axes.legend(loc="best")
+    axes.set(xlabel="epoch", ylabel=metric_words(curves.metric))
+    name_above(figure)
     return figure
 
 
@@ -78,14 +78,15 @@ def _frame(axes: Axes, values: Floats) -> None:
 
 def draw_winner(curves: WinnerCurves) -> Figure:
     """Return the curves of a winner in training and validation, mean and spread, with the best epoch marked."""
-    figure, axes = single(7.0, 3.6)
+    figure, axes = single(6.0, 3.6)
     for index, band in enumerate(curves.bands):
         _band(axes, band, index)
-    label = f"best {metric_words(curves.metric)}: {curves.best_value:.4f} at epoch {curves.best_epoch}"
+    best = f"{curves.best_value:.4f}, epoch {curves.best_epoch}"
+    label = f"best {metric_words(curves.metric)} of {short(curves.family)}: {best}"
     axes.axvline(curves.best_epoch, color="black", linestyle=":", linewidth=1.4, label=label)
     _frame(axes, np.stack([band.mean for band in curves.bands]))
-    axes.set(xlabel="epoch", ylabel="loss", title=f"Winner of {curves.family}: training and validation")
-    axes.legend(loc="best")
+    axes.set(xlabel="epoch", ylabel="loss")
+    name_above(figure)
     return figure
 
 
@@ -102,4 +103,6 @@ def _band(axes: Axes, band: Band, index: int) -> None:
         label=metric_words(band.name),
         markevery=max(1, len(epochs) // 25),
     )
-    axes.fill_between(epochs, band.mean - band.std, band.mean + band.std, color=color, alpha=0.15, linewidth=0)
+    least = 0.0 if np.nanmin(band.mean) >= 0 else -np.inf  # a loss that is never negative has no band below 0
+    low = np.maximum(band.mean - band.std, least)
+    axes.fill_between(epochs, low, band.mean + band.std, color=color, alpha=0.15, linewidth=0)

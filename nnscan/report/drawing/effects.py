@@ -7,13 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nnscan.report.drawing.curves import metric_words
-from nnscan.report.drawing.style import BLUE, COLORS, DASHES, MARKERS, short, single
+from nnscan.report.drawing.style import BLUE, COLORS, DASHES, MARKERS, name_above, short, single
 from nnscan.report.effects import AxisEffect, Series, WeightEffect
 from nnscan.results.selection import Floats
 from nnscan.results.wording import value_text
 
-CLUSTER = 0.5
-"""Share of the distance between two values over which the series stand beside each other."""
+BESIDE_ON_LINES, BESIDE = 0.06, 0.16
+"""Shares of the distance between two values by which the next series stands beside. A line is read at its value."""
 
 
 def draw_effect(effect: AxisEffect, metric: str, limits: tuple[float, float]) -> Figure:
@@ -35,7 +35,7 @@ def draw_effect(effect: AxisEffect, metric: str, limits: tuple[float, float]) ->
         )
     _name_values(axes, effect)
     axes.set(xlabel=effect.path, ylabel=f"mean {metric_words(metric)}", ylim=limits)
-    figure.legend(loc="outside upper center", ncols=min(len(effect.series), 4), frameon=False)
+    name_above(figure, min(len(effect.series), 4))
     return figure
 
 
@@ -44,7 +44,8 @@ def _places(effect: AxisEffect, series: Series, index: int) -> Floats:
     if effect.in_place:
         shift = (index - (len(effect.series) - 1) / 2) * 0.02
         return np.array([value * (1 + shift) for value in series.values], dtype=np.float64)
-    shift = (index - (len(effect.series) - 1) / 2) * CLUSTER / len(effect.series)
+    distance = min(BESIDE_ON_LINES if effect.numeric else BESIDE, 0.5 / len(effect.series))
+    shift = (index - (len(effect.series) - 1) / 2) * distance
     return np.array([effect.values.index(value) + shift for value in series.values])
 
 

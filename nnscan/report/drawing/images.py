@@ -25,9 +25,10 @@ def draw_worst(worst: Sequence[Example]) -> Figure:
     figure, axes = sheet(2 * rows, columns, (1.3, 1.62))
     for place, example in enumerate(worst):
         above = 2 * (place // columns) * columns + place % columns
-        text = f"true: {short(example.label, 15)}\np = {_probability(example.true_probability)}"
-        _show(axes[above], example.image, text)
-        _show(axes[above + columns], example.input, f"said: {short(example.prediction, 15)}\n{example.probability:.3f}")
+        true = f"true: {short(example.label, 15)}\np = {_probability(example.true_probability)}"
+        said = f"said: {short(example.prediction, 15)}\np = {_probability(example.probability)}"
+        _show(axes[above], example.image, true)
+        _show(axes[above + columns], example.input, said)
     for row in range(2 * rows):
         _name_row(axes[row * columns], "as stored" if row % 2 == 0 else "as seen")
     return figure
@@ -79,7 +80,9 @@ def draw_activations(found: Sequence[Activation]) -> Figure:
         middle.title.set_fontsize(TITLE + 2)
         _show(right, example.image, "")
         height, width = example.image.shape[:2]
-        right.imshow(one.map, cmap="viridis", alpha=0.5, vmin=0, vmax=1, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
+        # where it does not look the picture stays visible
+        extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+        right.imshow(one.map, cmap="viridis", alpha=0.2 + 0.6 * one.map, vmin=0, vmax=1, extent=extent)
     return figure
 
 

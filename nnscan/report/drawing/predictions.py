@@ -55,7 +55,7 @@ def draw_class_accuracy(fractions: Floats, counts: Integers, classes: Sequence[s
         for place, fraction in enumerate(fractions):
             text = "no example" if np.isnan(fraction) else f"{fraction:.1%}"
             axes.text(np.nan_to_num(fraction) - 0.01, place, text, ha="right", va="center", fontsize=7.5)
-    axes.set(xlim=(0, 1), xlabel="accuracy of the class (examples)")
+    axes.set(xlim=(0, 1), xlabel="accuracy of the class (in brackets: its examples)")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
@@ -87,7 +87,7 @@ def _count_on(axes: Axes) -> None:
 
 def draw_probabilities(counts: Integers, edges: Floats, wrong: Integers) -> Figure:
     """Return the histogram of the probability of the true class, wrong predictions apart; the y axis is logarithmic."""
-    figure, (axes,) = panels(1, 1, (6.4, 3.3))
+    figure, (axes,) = panels(1, 1, (6.0, 3.3))
     axes.stairs(counts, edges, fill=True, color=SKY, label=f"all ({counts.sum():,})")
     axes.stairs(wrong, edges, color=VERMILLION, linewidth=1.3, label=f"wrong ({wrong.sum():,})")
     _count_on(axes)

@@ -89,7 +89,8 @@ def _draw_norms(axes: Axes, steps: Steps, looks: Mapping[str, Mapping[str, Any]]
     for curve in curves:
         norms = np.maximum(curve.values, FLOOR)
         dense = norms.size * len(curves) > MANY_POINTS
-        axes.plot(norms, **looks[curve.name], linewidth=0.9, label=short(curve.name, 30), rasterized=dense)
+        name = short(curve.name.removesuffix(".weight"), 30)
+        axes.plot(norms, **looks[curve.name], linewidth=0.9, label=name, rasterized=dense)
     axes.set_yscale("log")
 
 

@@ -28,6 +28,9 @@ SEQUENTIAL = "viridis"
 DPI = 160
 """Of PNGs: sharp on a screen with two pixels to a point, and in print."""
 
+QUALITY = 90
+"""Of WebPs, of 100."""
+
 NAMES_INCHES = 0.45
 """At the left of a sheet, for the names of its rows."""
 
@@ -90,10 +93,25 @@ def single(width: float = 7.0, height: float = 3.6) -> tuple[Figure, Axes]:
     return figure, axes[0]
 
 
+def name_above(figure: Figure, columns: int = 4) -> None:
+    """Name the lines of a figure above its panel, where they hide nothing."""
+    figure.legend(loc="outside upper center", ncols=columns, frameon=False, columnspacing=1.2, handlelength=2.2)
+
+
 def to_png(figure: Figure) -> bytes:
     """Return a figure as a PNG."""
     sink = io.BytesIO()
     figure.savefig(sink, format="png", dpi=DPI, metadata={"Software": None})
+    return sink.getvalue()
+
+
+def to_webp(png: bytes) -> bytes:
+    """Return a PNG as WebP: of photographs a sixth of its size, and to the eye the same."""
+    from PIL import Image
+
+    sink = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        image.convert("RGB").save(sink, "WEBP", quality=QUALITY)
     return sink.getvalue()
 
 

@@ -18,6 +18,10 @@ ROWS = 2000
 """Of a leaderboard in the page: a browser sorts so many at once; `nnscan summarize` has them all."""
 
 
+FEW = 4
+"""So many rows need no filter."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """What stands in a cell, and what it is sorted by."""
@@ -35,7 +39,8 @@ def section(material: Material) -> Section:
 def _family(material: Material, family: FamilySummary) -> Html:
     parts = [element("h3", family.name)]
     if family.leaders:
-        parts += [_filter(family), _board(material, family)]
+        parts += [_filter(family)] if len(family.leaders) > FEW else []
+        parts += [_board(material, family)]
         parts += [element("p", line, class_="note") for line in _notes(family)]
     else:
         parts.append(element("p", "No configuration has a score in every trial yet, so there is no winner."))
@@ -80,7 +85,9 @@ def _heads(metric: str) -> tuple[Heads, Heads]:
 
 
 def _head(text: str, name: str) -> Html:
-    return element("th", element("button", text, type="button", title=name or "rank"), scope="col", data_name=name)
+    """A head, which may break after an underscore: names are longer than values."""
+    pieces = [piece for part in text.split("_") for piece in (part, Html("_<wbr>"))][:-1]
+    return element("th", element("button", *pieces, type="button", title=name or "rank"), scope="col", data_name=name)
 
 
 def _row(material: Material, family: FamilySummary, leader: Leader) -> Html:
@@ -121,7 +128,7 @@ def _value(value: Any) -> Cell:
 def _notes(family: FamilySummary) -> Iterator[str]:
     if len(family.leaders) > ROWS:
         yield f"The best {ROWS:,} of {len(family.leaders):,}; nnscan summarize --format csv has them all."
-    yield from tie_lines(family)
+    yield from tie_lines(family, "★")
 
 
 def _incomplete(family: FamilySummary, metric: str) -> Html:

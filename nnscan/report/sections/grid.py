@@ -14,6 +14,9 @@ from nnscan.report.material import Material
 from nnscan.report.picture import Picture
 from nnscan.report.sections.section import Section
 
+NARROW = 4
+"""Up to so many axes the view of a grid needs half of the page."""
+
 
 def section(material: Material) -> Section | None:
     """Return what each axis does; None where nothing varies among complete configurations."""
@@ -83,8 +86,8 @@ def _view(view: Coordinates, metric: str) -> Picture:
         name=f"grid.{view.family}",
         alt=f"Parallel coordinates of {len(view.scores)} configurations of {view.family}: one line each, through"
         f" {', '.join(axis.path for axis in view.axes)} to {metric}, coloured by it.",
-        caption=f"The grid of {view.family}: a line a configuration, coloured by {metric}. Lines through one value lie"
-        " side by side, the better the higher.",
+        caption=f"The grid of {view.family}: a line a configuration, the better its {metric}, the darker. Lines through"
+        " one value (a thick bar) lie side by side, the better the higher.",
         draw=partial(draw_coordinates, view, metric),
-        width=100,
+        width=100 if len(view.axes) > NARROW else 50,
     )

@@ -9,14 +9,17 @@ from datetime import UTC, datetime
 import pyarrow.compute as pc
 
 from nnscan.plan import Plan
-from nnscan.report.markup import Html, element
+from nnscan.report.markup import Html, element, joined
 from nnscan.report.material import Material
 from nnscan.report.sections.section import Section
 from nnscan.report.testing import calibration_error, test_scores
 from nnscan.report.winners import promised
 from nnscan.results.leaderboard import FamilySummary
+from nnscan.results.summary import Retrained
 from nnscan.results.wording import KEY_DIGITS, UNKNOWN, duration, score, short_names, spread, value_text
+from nnscan.trial import Status
 
+COMPLETED = Status.COMPLETED.value
 STATES = ("completed", "diverged", "failed", "running", "pending")
 
 
@@ -83,13 +86,7 @@ def _asked(material: Material) -> Html:
         for family in material.families
     )
     table = element("table", element("thead", head), element("tbody", *rows))
-    asked = element("summary", "The scan file, every default written out")
-    text = material.folder.scan_file.read_text(encoding="utf-8")
-    return Html(
-        element("h3", "What was asked")
-        + element("div", table, class_="scroll")
-        + element("details", asked, element("pre", text))
-    )
+    return Html(element("h3", "What was asked") + element("div", table, class_="scroll"))
 
 
 def _axes(plan: Plan, family: str) -> Iterator[Html]:
@@ -111,15 +108,24 @@ def _winners(material: Material) -> Html:
     note = (
         "A score is the mean over folds and replicates with the standard deviation. “Mean curve's best”: the trials'"
         " curves, each carried on from its last value where it stopped early, averaged; its best value, and the epoch"
-        " for which a winner is retrained."
+        " for which a winner is retrained. The test's scores are means where a winner was retrained often (n); its"
+        " calibration error is of the first of these networks, the one that is kept."
     )
+    troubles = (_retraining_trouble(one) for one in material.summary.retrained if one.status != COMPLETED)
     return Html(
         element("h3", "Winners")
         + element(
             "div", element("table", element("thead", head), element("tbody", *rows), id="winners"), class_="scroll"
         )
         + element("p", note, class_="note")
+        + joined(troubles)
     )
+
+
+def _retraining_trouble(one: Retrained) -> Html:
+    why = f": {one.cause}" if one.cause else ""
+    words = f"{one.family}: a retraining of {one.configuration[:KEY_DIGITS]} {one.status}{why}. Its test is without it."
+    return element("p", words, class_="note")
 
 
 def _winner(material: Material, family: FamilySummary) -> Html:
@@ -131,10 +137,10 @@ def _winner(material: Material, family: FamilySummary) -> Html:
     values = ", ".join(f"{names[path]} {value_text(value)}" for path, value in winner.hyperparameters.items())
     cells = (
         spread(winner.mean, winner.std),
-        f"{family.tied:,}",
+        UNKNOWN if family.tie_factor is None else f"{family.tied:,}",
         f"{spread(curve.mean, curve.std)} at epoch {curve.epochs}" if curve else UNKNOWN,
         UNKNOWN if winner.parameters is None else f"{winner.parameters:,}",
-        tested.accuracy,
+        f"{tested.accuracy}{tested.often}",
         tested.loss,
         score(calibration_error(material, family.name)),
     )
@@ -154,7 +160,13 @@ def origin(material: Material) -> Section:
     )
     rows = [(name, _distinct(material, column)) for name, column in columns]
     rows.append(("Folder", str(material.folder.path)))
-    return Section(anchor="origin", title="Made with", parts=(_facts(rows),))
+    return Section(anchor="origin", title="Made with", parts=(_facts(rows), _scan_file(material)))
+
+
+def _scan_file(material: Material) -> Html:
+    asked = element("summary", "The scan file, every default written out")
+    text = material.folder.scan_file.read_text(encoding="utf-8")
+    return element("details", asked, element("pre", text))
 
 
 def _distinct(material: Material, column: str) -> str:

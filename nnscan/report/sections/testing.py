@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
 
 from nnscan.errors import NnscanError
-from nnscan.report.activations import activations
+from nnscan.report.activations import Activation, activations
 from nnscan.report.drawing.images import draw_activations, draw_classes, draw_gallery, draw_worst
 from nnscan.report.drawing.predictions import (
     draw_class_accuracy,
@@ -33,14 +34,21 @@ def section(material: Material) -> Section:
         told = told_by(model)
         if told:
             parts += [element("h3", f"{model.family}: {told.accuracy:.2%} of {len(told.labels):,} right")]
+            parts += list(_which(material, model))
             parts += list(_predictions(model, told))
     if not parts:
-        text = (
-            "No winner has been retrained and tested yet. Confusion matrices, calibration and pictures come after:"
-            f" nnscan retrain-best {material.folder.path.name}"
-        )
-        parts.append(element("p", text))
+        text = "No winner has been retrained and tested yet. Confusion matrices, calibration and pictures come after: "
+        command = shlex.join(["nnscan", "retrain-best", str(material.folder.path)])
+        parts.append(element("p", text, element("code", command)))
     return Section(anchor="test", title="The test set", parts=tuple(parts))
+
+
+def _which(material: Material, model: ModelFolder) -> Iterator[Html]:
+    """Say which network is shown, where the winner was retrained more than once."""
+    key = model.card["configuration"]["key"]
+    often = max((one.replicates for one in material.summary.retrained if one.configuration == key), default=1)
+    if often > 1:
+        yield element("p", f"Shown is the first of {often} retrained networks, the one that is kept.", class_="note")
 
 
 def _predictions(model: ModelFolder, told: Predictions) -> Iterator[Picture]:
@@ -125,10 +133,17 @@ def _activations(model: ModelFolder) -> Iterator[Html | Picture]:
     if found:
         yield _sheet(
             f"activations.{model.family}",
-            f"Where {model.family} looked: the picture, the class activation map of the predicted class, both. Above:"
-            " predicted (confidence) | true.",
+            f"Where {model.family} looked: the picture, the map of the predicted class, both. Above: predicted"
+            " (confidence) | true. The map is the class activation map where the network averages one map a class, else"
+            f" Grad-CAM of its last convolution.{_blank(found)}",
             partial(draw_activations, found),
         )
+
+
+def _blank(found: Sequence[Activation]) -> str:
+    if all(one.map.any() for one in found):
+        return ""
+    return " A map without a bright place: nothing in that convolution speaks for the class."
 
 
 def _sheet(name: str, text: str, draw: partial, *, wide: bool = True) -> Picture:  # type: ignore[type-arg]
