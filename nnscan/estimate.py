@@ -175,7 +175,7 @@ def _family(plan: Plan, name: str) -> FamilyEstimate:
 def _workers(scan: Scan, options: LaunchOptions) -> int:
     """Return how many bundles run at once; of a Ray cluster, whose size is known once it is joined, as if here."""
     if options.cluster == "inline":
-        return 1
+        return max(1, options.workers)
     return options.workers or max(1, usable_cpus() // scan.resources.cpus)
 
 

@@ -17,13 +17,13 @@ class LaunchOptions:
     """How a launch runs: nothing here changes what comes out."""
 
     cluster: str = "local"
-    """`local` (Ray, started here), `ray` (a cluster that runs), `slurm` or `inline` (this process)."""
+    """`local` (Ray, started here), `ray` (a cluster that runs), `slurm` or `inline` (this process, or its forks)."""
     address: str = ""
     """Of the running Ray cluster; "auto" finds one on this machine."""
     profile: str = ""
     """Of Slurm: a file, or the name of one in ./slurm or of those that come along; "": the default."""
     workers: int = 0
-    """Bundles at once; 0: as many as CPUs and GPUs take."""
+    """Bundles at once; 0: as many as CPUs and GPUs take, `inline` one. More than one makes `inline` fork workers."""
     limit: int = 0
     """At most so many trials; 0: all."""
     trial: str = ""
@@ -52,8 +52,6 @@ class LaunchOptions:
             yield Problem("--address", f"goes with --cluster ray, not with --cluster {self.cluster}.")
         if self.cluster != "slurm" and self.profile:
             yield Problem("--profile", f"goes with --cluster slurm, not with --cluster {self.cluster}.")
-        if self.cluster == "inline" and self.workers > 1:
-            yield Problem("--workers", f"found {self.workers}; --cluster inline is one process. Use --cluster local.")
         for name in ("workers", "limit"):
             if getattr(self, name) < 0:
                 yield Problem(f"--{name}", f"found {getattr(self, name)}; it is 0 or more.")

@@ -225,7 +225,7 @@ def _run(order: Order, launch: Launch, work: Work) -> _Ending:
 
 def _prepare_and_run(order: Order, launch: Launch, work: Work) -> None:
     options = order.options
-    workers = 1 if options.cluster == "inline" else options.workers
+    workers = max(1, options.workers) if options.cluster == "inline" else options.workers
     with launcher_for(order.folder, launch, options.workers) as launcher:
         # Workers start while the data are looked at; they wait for the launch to be written.
         submission = launcher.submit(Bundles(launch.name, len(work.keys), workers))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nnscan.launchers.ray.leftovers import end_session
+from nnscan.launchers.session import end_session
 
 START_SECONDS = 120.0  # on a machine that does much else
 

@@ -47,6 +47,7 @@ def test_families_axes_and_counts(tmp_path: Path) -> None:
         ({}, 4, 6),
         ({"workers": 1}, 1, 1),
         ({"cluster": "inline"}, 1, 1),
+        ({"cluster": "inline", "workers": 2}, 2, 6),
         ({"workers": 1, "limit": 2}, 1, 1),
     ],
 )

@@ -316,7 +316,6 @@ def test_progress_is_shown_and_ends_with_the_whole(tmp_path: Path) -> None:
         ({"cluster": "slurmy"}, "--cluster"),
         ({"cluster": "ray"}, "--address"),
         ({"address": "h:1"}, "--address"),
-        ({"cluster": "inline", "workers": 2}, "--workers"),
         ({"workers": -1}, "--workers"),
         ({"limit": -1}, "--limit"),
     ],

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from nnscan.results.folder import ScanFolder
 
 
-CLUSTERS = "local: Ray, started here. ray: a Ray cluster that runs. slurm: as jobs. inline: this process."
+CLUSTERS = (
+    "local: Ray, started here. ray: a Ray cluster that runs. slurm: as jobs. inline: this process;"
+    " with --workers N so many processes of this machine."
+)
 
 
 class Cluster(StrEnum):
@@ -54,7 +57,8 @@ Address = Annotated[
     ),
 ]
 Workers = Annotated[
-    int, typer.Option(min=0, metavar="N", show_default=False, help="Trials at once. Without it: as many as fit.")
+    int,
+    typer.Option(min=0, metavar="N", show_default=False, help="Trials at once. Without it: as many as fit, inline 1."),
 ]
 Profile = Annotated[
     str,

@@ -237,7 +237,7 @@ class Launched:
         return found
 
     def find(self, kind: str) -> list[psutil.Process]:
-        """Return its processes of a kind: launch, driver, raylet, gcs_server, worker, rank."""
+        """Return its processes of a kind: launch, driver, raylet, gcs_server, nnscan-template, worker, rank."""
         return [process for process in self.processes() if self._kind(process) == kind]
 
     def _kind(self, process: psutil.Process) -> str:
@@ -247,9 +247,9 @@ class Launched:
                 return "launch"
             if title.startswith("ray::Rank") or title.endswith("-m nnscan.ranks"):
                 return "rank"
-            if "Trainable" in title and title.startswith("ray::"):
+            if ("Trainable" in title and title.startswith("ray::")) or process.name() == "nnscan-worker":
                 return "worker"
-            return "driver" if title.endswith("nnscan.launchers.ray.driver") else process.name()
+            return "driver" if title.endswith("nnscan.launchers.ray.driver") else process.name()  # nnscan-template
         return ""
 
     def kill(self, *kinds: str, number: int = signal.SIGKILL) -> list[str]:

@@ -20,8 +20,10 @@ from nnscan.results.journal import journals, read_rows
 from nnscan.results.store import read_trials
 
 INLINE = ("--cluster", "inline")
+FORKED = (*INLINE, "--workers", "2")
 RAY = ("--cluster", "local", "--workers", "2")
 VICTIMS = [("launch",), ("driver",), ("raylet",), ("gcs_server",), ("launch", "driver")]
+FORKED_VICTIMS = [("launch",), ("nnscan-template",), ("launch", "nnscan-template")]
 
 
 class Disturbed:
@@ -94,19 +96,31 @@ def launch_and_kill(scan: Disturbed, chance: Random, victims: tuple[str, ...], l
 
 @pytest.fixture
 def slow_function(tmp_path: Path) -> Disturbed:
-    return Disturbed(scan_of_a_function(tmp_path / "home", rates=10, epochs=3), *RAY)
+    return Disturbed(scan_of_a_function(tmp_path / "home", rates=10, epochs=3))
 
 
-# ---- real processes on Ray ----
+# ---- real processes, on Ray and forked ----
 
 
 def test_when_the_head_of_ray_dies_nothing_is_left_and_the_next_launch_finishes(slow_function: Disturbed) -> None:
     chance = seeded("heads")
+    slow_function.arguments = RAY
     launch_and_kill(slow_function, chance, chance.choice(VICTIMS), 8.0)
     slow_function.finish()
 
 
-def test_when_a_worker_dies_the_launch_goes_on(slow_function: Disturbed) -> None:
+@pytest.mark.parametrize("victims", FORKED_VICTIMS, ids=["launch", "template", "both"])
+def test_when_the_head_of_forked_workers_dies_nothing_is_left(
+    slow_function: Disturbed, victims: tuple[str, ...]
+) -> None:
+    slow_function.arguments = FORKED
+    launch_and_kill(slow_function, seeded("heads of forks"), victims, 4.0)
+    slow_function.finish_here()
+
+
+@pytest.mark.parametrize("arguments", [FORKED, RAY], ids=["forked", "local"])
+def test_when_a_worker_dies_the_launch_goes_on(slow_function: Disturbed, arguments: tuple[str, ...]) -> None:
+    slow_function.arguments = arguments
     with slow_function.launched() as launch:
         assert launch.until(lambda: slow_function.epochs_written() > 3, 60), launch.output
         assert launch.kill("worker") == ["worker"]
@@ -120,12 +134,15 @@ def test_when_a_worker_dies_the_launch_goes_on(slow_function: Disturbed) -> None
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_twenty_kills_of_anything_at_any_moment(tmp_path: Path) -> None:
-    scan = Disturbed(scan_of_a_function(tmp_path / "home", rates=120, epochs=3), *RAY)
+@pytest.mark.parametrize(("arguments", "victims"), [(FORKED, FORKED_VICTIMS), (RAY, VICTIMS)], ids=["forked", "local"])
+def test_twenty_kills_of_anything_at_any_moment(
+    tmp_path: Path, arguments: tuple[str, ...], victims: list[tuple[str, ...]]
+) -> None:
+    scan = Disturbed(scan_of_a_function(tmp_path / "home", rates=120, epochs=3), *arguments)
     chance = seeded("anything")
     for _ in range(20):
-        launch_and_kill(scan, chance, chance.choice([*VICTIMS, ("worker",)]), 14.0)
-    scan.arguments = (*RAY, "--retry-failed")  # a trial may have been hit three times
+        launch_and_kill(scan, chance, chance.choice([*victims, ("worker",)]), 14.0)
+    scan.arguments = (*arguments, "--retry-failed")  # a trial may have been hit three times
     scan.finish()
 
 
@@ -191,7 +208,9 @@ def test_a_scan_whose_launches_die_again_and_again_is_finished(tmp_path: Path, n
 # ---- signals that ask ----
 
 
-@pytest.mark.parametrize("arguments", [INLINE, pytest.param(RAY, marks=pytest.mark.slow)], ids=["inline", "local"])
+@pytest.mark.parametrize(
+    "arguments", [INLINE, FORKED, pytest.param(RAY, marks=pytest.mark.slow)], ids=["inline", "forked", "local"]
+)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_launch_that_is_asked_to_end_keeps_what_finished(
     tmp_path: Path, number: int, arguments: tuple[str, ...]
@@ -210,7 +229,7 @@ def test_a_launch_that_is_asked_to_end_keeps_what_finished(
     scan.finish_here()
 
 
-@pytest.mark.parametrize("arguments", [INLINE, RAY], ids=["inline", "local"])
+@pytest.mark.parametrize("arguments", [INLINE, FORKED, RAY], ids=["inline", "forked", "local"])
 def test_a_launch_ends_with_its_terminal(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     scan = Disturbed(scan_of_a_function(tmp_path / "home", rates=10), *arguments)
     terminal, other_end = os.openpty()

@@ -23,7 +23,7 @@ from scans import DIGITS, TESTS, differences, function_scan, rows_of, run
 import nnscan
 from nnscan.failure import FAILURES_IN_A_ROW
 from nnscan.launch_options import LaunchOptions, Outcome
-from nnscan.launchers.ray.leftovers import in_session
+from nnscan.launchers.session import in_session
 from nnscan.results import store
 from nnscan.results.folder import ScanFolder
 from nnscan.results.journal import journals
@@ -42,8 +42,15 @@ class Place:
     """Of the cluster that runs, whose daemons stay."""
 
     @property
-    def cluster(self) -> str:
-        return str(self.options["cluster"])
+    def name(self) -> str:
+        """That of the launcher."""
+        workers = self.options.get("workers", 1)
+        return "forked" if self.options["cluster"] == "inline" and workers > 1 else str(self.options["cluster"])
+
+    @property
+    def fewest(self) -> int:
+        """Workers to ask for where each has several processes: one alone would not be forked."""
+        return WORKERS if self.name == "forked" else 1
 
     def launch(self, scan: Scan, path: Path, **options: Any) -> Outcome:
         return run(scan, path, **{**self.options, **options})
@@ -79,7 +86,7 @@ def ray_cluster() -> Iterator[Place]:
         yield Place({"cluster": "ray", "address": address}, session)
 
 
-@pytest.fixture(scope="module", params=["inline", "local", "ray", "slurm"])
+@pytest.fixture(scope="module", params=["inline", "forked", "local", "ray", "slurm"])
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     root = str(Path(nnscan.__file__).parents[1])  # workers find nnscan where it is not installed
     with environment(PYTHONPATH=root, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(16)):
@@ -89,8 +96,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         elif request.param == "slurm":
             request.getfixturevalue("slurm")
             yield Place({"cluster": "slurm", "workers": WORKERS, "wait": True})
-        elif request.param == "local":
-            yield Place({"cluster": "local", "workers": WORKERS})
+        elif request.param in ("forked", "local"):
+            yield Place({"cluster": {"forked": "inline"}.get(request.param, request.param), "workers": WORKERS})
         else:
             yield Place({"cluster": "inline"})
 
@@ -141,11 +148,11 @@ def test_every_trial_ends_in_one_row_with_the_bits_of_any_other_launcher(
     assert journals(outcome.folder) == []
     # Worker processes, each of which has a log of its own, live from bundle to bundle. Tune keeps no more than one that
     # is idle: of two that end a bundle at the same moment one is started anew.
-    logs = [path for path in outcome.folder.logs.glob("*.log") if path.name != "ray.log"]
-    assert len(logs) <= (0 if place.cluster == "inline" else WORKERS + 1)
+    logs = [path for path in outcome.folder.logs.glob("*.log") if path.name not in ("ray.log", "template.log")]
+    assert len(logs) <= {"inline": 0, "forked": WORKERS}.get(place.name, WORKERS + 1)
     bundles = {bundle for (bundle,) in rows_of(outcome, "bundle")}
-    # On Ray a bundle is a third of a fair share, of 6 that is 1; on Slurm there are as many as run at once.
-    assert len(bundles) == {"inline": 1, "slurm": WORKERS}.get(place.cluster, 6)
+    # Where workers ask a bundle is a third of a fair share, of 6 that is 1; on Slurm there are as many as run at once.
+    assert len(bundles) == {"inline": 1, "slurm": WORKERS}.get(place.name, 6)
     assert not (outcome.folder.path / ".ray").exists()
 
     for starts in ("launcher_for", "submitting.submit"):
@@ -154,10 +161,10 @@ def test_every_trial_ends_in_one_row_with_the_bits_of_any_other_launcher(
     assert (again.exit_code, again.launched) == (0, 0)
 
 
-@pytest.mark.parametrize("place", ["local", "ray", "slurm"], indirect=True)
+@pytest.mark.parametrize("place", ["forked", "local", "ray", "slurm"], indirect=True)
 def test_a_retraining_leaves_the_model_that_one_in_this_process_leaves(place: Place, tmp_path: Path) -> None:
-    folders = {cluster: run(read(DIGITS), tmp_path / cluster).folder for cluster in ("inline", place.cluster)}
-    options = {"inline": None, place.cluster: LaunchOptions(**place.options)}
+    folders = {name: run(read(DIGITS), tmp_path / name).folder for name in ("inline", place.name)}
+    options = {"inline": None, place.name: LaunchOptions(**place.options)}
     models = [retrain_best(folders[name], RetrainOptions(epochs=2), options[name]).models for name in folders]
     assert sorted(models[0]) == sorted(models[1]) == ["Narrow", "Wide"]
     for family in models[0]:
@@ -232,7 +239,7 @@ def test_ctrl_c_keeps_what_finished_and_the_next_launch_gives_what_an_undisturbe
         names.update(map(title, seen[-20:]))
         return ended(folder) >= 2
 
-    if place.cluster == "slurm":
+    if place.name == "slurm":
         pytest.skip("on Slurm Ctrl-C ends the waiting alone: tests/launchers/slurm/test_launches.py")
     press = interrupt_once(under_way)
     outcome = place.launch(scan, tmp_path)
@@ -243,14 +250,15 @@ def test_ctrl_c_keeps_what_finished_and_the_next_launch_gives_what_an_undisturbe
     assert journals(folder) == []
     left = psutil.wait_procs(seen, timeout=max(0.0, 5.0 - (time.monotonic() - pressed)))[1]
     assert left == []
-    assert any("Trainable" in name for name in names) == (place.cluster != "inline")
+    workers = {"inline": "none", "forked": "launchers.forked"}.get(place.name, "Trainable")
+    assert any(workers in name for name in names) == (place.name != "inline")
     again = place.launch(scan, tmp_path)
     assert (again.exit_code, again.launched) == (0, 6 - outcome.progress.completed)
     assert differences(folder, expected.folder) == []
     assert {attempt for (attempt,) in rows_of(again, "attempt")} == {1}
 
 
-@pytest.mark.parametrize("place", ["local"], indirect=True)
+@pytest.mark.parametrize("place", ["forked", "local"], indirect=True)
 def test_a_worker_that_dies_is_replaced_and_its_trial_tried_three_times(place: Place, tmp_path: Path) -> None:
     deaths = {"Once": 1, "Thrice": 3}
     for name in deaths:
@@ -310,7 +318,7 @@ class TestSeveralProcesses:
         self, place: Place, undisturbed: Undisturbed, tmp_path: Path
     ) -> None:
         alone = undisturbed.of(read(DIGITS))
-        outcome = place.launch(on_processes(DIGITS, 2), tmp_path, workers=1)
+        outcome = place.launch(on_processes(DIGITS, 2), tmp_path, workers=place.fewest)
         assert (outcome.exit_code, outcome.error, outcome.progress.completed) == (0, "", 6)
         assert set(rows_of(outcome, "processes", "threads", "attempt")) == {(2, 1, 1)}
         for columns in (("trial", "epoch", "val_loss"), ("trial", "epoch", "val_accuracy")):
@@ -322,8 +330,8 @@ class TestSeveralProcesses:
 
     def test_a_retraining_leaves_nearly_the_model_that_one_leaves(self, place: Place, tmp_path: Path) -> None:
         folders = {1: run(read(DIGITS), tmp_path / "1").folder}
-        folders[2] = place.launch(on_processes(DIGITS, 2), tmp_path / "2", workers=1).folder
-        options = {1: None, 2: LaunchOptions(**{**place.options, "workers": 1})}
+        folders[2] = place.launch(on_processes(DIGITS, 2), tmp_path / "2", workers=place.fewest).folder
+        options = {1: None, 2: LaunchOptions(**{**place.options, "workers": place.fewest})}
         models = [retrain_best(folders[count], RetrainOptions(epochs=2), options[count]).models for count in folders]
         assert sorted(models[0]) == sorted(models[1]) == ["Narrow", "Wide"]
         for family in models[0]:
@@ -333,7 +341,7 @@ class TestSeveralProcesses:
                 torch.testing.assert_close(two[name], weights, atol=1e-4, rtol=0)
 
     def test_a_rank_that_dies_or_throws_costs_its_trial_alone(self, place: Place, tmp_path: Path) -> None:
-        outcome = place.launch(troubled(tmp_path), tmp_path, workers=1)
+        outcome = place.launch(troubled(tmp_path), tmp_path, workers=place.fewest)
         assert (outcome.exit_code, outcome.error) == (1, "")
         assert rows_of(outcome, "family", "status", "failure", "error", "attempt") == [
             ("All", "failed", "config", "UserError: trouble on -1", 1),

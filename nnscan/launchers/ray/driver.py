@@ -22,10 +22,10 @@ from ray import tune
 
 from nnscan.bundles import Bundles
 from nnscan.cpus import usable_cpus
-from nnscan.launchers.ray.leftovers import end_session
 from nnscan.launchers.ray.ranks import needs, placement
 from nnscan.launchers.ray.search import EVENTS, STARTS_IN_VAIN, Cutter, Deaths, folder_name
 from nnscan.launchers.ray.worker import BundleTrainable
+from nnscan.launchers.session import end_session
 
 BUNDLES: SimpleQueue[Bundles] = SimpleQueue()
 """What the launching process wants to have run; once."""

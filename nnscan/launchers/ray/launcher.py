@@ -24,7 +24,8 @@ from typing import IO, Any
 from nnscan.bundles import Bundle, Bundles
 from nnscan.errors import LauncherError
 from nnscan.launchers import BundleOutcome
-from nnscan.launchers.ray.leftovers import children, end_session
+from nnscan.launchers.ray.leftovers import children
+from nnscan.launchers.session import end_session
 from nnscan.results.folder import told
 
 SHUTDOWN_SECONDS = 3.0  # for the driver, which needs 0.1 s unless Ray holds its interpreter

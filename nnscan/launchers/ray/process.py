@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 from pathlib import Path
+
+from nnscan.launchers.process import print_to_own_log
 
 PARENT_SECONDS = 1.0
 
 
 def settle(folder: Path) -> None:
     """Let this process's words go to `logs/` of the scan folder, and let it not outlive its Ray."""
-    _print_to(folder / "logs" / f"{socket.gethostname()}-{os.getpid()}.log")
+    print_to_own_log(folder)
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-
-
-def _print_to(log: Path) -> None:
-    with log.open("ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
 
 
 def _end_with_parent(parent: int) -> None:

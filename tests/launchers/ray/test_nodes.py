@@ -16,7 +16,7 @@ from ray_node import START_SECONDS, free_address, ray_node
 from scans import DIGITS, TESTS, function_scan, rows_of, run
 
 import nnscan
-from nnscan.launchers.ray.leftovers import end_session, in_session
+from nnscan.launchers.session import end_session, in_session
 from nnscan.results import store
 from nnscan.results.folder import ScanFolder
 from nnscan.scan import read

@@ -1,0 +1,1 @@
+"""Bundles in processes of this machine that nnscan forks from a warmed one, without Ray."""
