@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from nnscan.training.fusion.products import multiply_and_add, multiply_each
 from nnscan.training.fusion.stack import Named, Stack
 
 
@@ -47,7 +48,7 @@ class Linear:
     """A linear layer, (k, inputs, n) to (k, outputs, n), and ReLU behind it if asked for."""
 
     def __init__(self, rows: Rows, *, relu: bool) -> None:
-        self.weight, self.bias = rows.parameters["weight"], rows.parameters["bias"]
+        self.weight, self.bias = rows.parameters["weight"], rows.parameters["bias"][..., None]
         self.weight_gradient, self.bias_gradient = rows.gradients["weight"], rows.gradients["bias"]
         self.relu = relu
         self.inputs = self.outputs = rows.room()
@@ -56,20 +57,20 @@ class Linear:
     def forward(self, inputs: Tensor) -> Tensor:
         """Return what the layer gives; backward needs both."""
         self.inputs = inputs
-        self.outputs = torch.baddbmm(self.bias[..., None], self.weight, inputs, out=self.room)
+        self.outputs = multiply_and_add(self.weight, inputs, self.bias, self.room)
         return self.outputs.clamp_min_(0) if self.relu else self.outputs
 
     def backward(self, gradient: Tensor) -> Tensor:
         """Write the gradients of weights and biases; return that of what they were added up to, before ReLU."""
         if self.relu:
             gradient = through_relu(gradient, self.outputs, self.gradient)
-        torch.bmm(gradient, self.inputs.mT, out=self.weight_gradient)
+        multiply_each(gradient, self.inputs.mT, self.weight_gradient)
         torch.sum(gradient, -1, out=self.bias_gradient)
         return gradient
 
     def backward_to_inputs(self, gradient: Tensor) -> Tensor:
         """Do as `backward`, but return the gradient of the inputs."""
-        return torch.bmm(self.weight.mT, self.backward(gradient), out=self.input_gradient)
+        return multiply_each(self.weight.mT, self.backward(gradient), self.input_gradient)
 
 
 class Covering(Linear):

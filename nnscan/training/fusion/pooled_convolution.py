@@ -9,42 +9,50 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from nnscan.training.fusion.batch_last import Rows, copied, through_relu
+from nnscan.training.fusion.batch_last import Rows, through_relu
+from nnscan.training.fusion.products import add_products, products
+
+VALUES = 2**19
+"""Of a product about so many values are computed at a time, with all that follows: they are still in the cache (2 MB
+of float32)."""
 
 COLUMNS = 2400
-"""So many columns of a product are computed at a time, with all that follows of them: they are still in the cache."""
+"""But not much fewer columns than this: products of few are slow."""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Some columns of one network's product: pooling windows of some places of some images, c in all."""
+    """Pooling windows of some rows of one network's images, c in all."""
 
-    kernels: Tensor
-    """(2, 2 x outputs, 12 x channels), the same for left and right pixels."""
+    seen: Tensor
+    """View of the images: (4, channels, 4, rows, windows in a row, n), columns and rows of the 4x4 pixels of each."""
 
     patches: Tensor
-    """(2, 12 x channels, c): what the left and the right pixels of the windows see."""
+    """Room for the same."""
 
-    product: Tensor
-    """(2, 2 x outputs, c): the convolution, left and right, upper and lower; then its gradient."""
+    seen_by: Tensor
+    """View of it, (2, 12 x channels, c): what left and right pixels see, the first and the last three columns."""
 
-    sides: tuple[Tensor, ...]
-    """Left and right of the product, (2, outputs, c) each."""
+    kernels: Tensor
+    """(2, 2 x outputs, 12 x channels), for upper and lower pixels, the same for left and right ones."""
+
+    sides: Tensor
+    """(2, 2 x outputs, c): room for the left and right pixels of the windows, upper and lower; then for gradients."""
 
     greater: Tensor
-    """(2, outputs, c): the greater of both sides; then its gradient."""
+    """(2 x outputs, c): room for the greater of both sides; then for its gradient."""
 
-    levels: tuple[Tensor, ...]
-    """Upper and lower of these."""
+    levels: tuple[Tensor, Tensor]
+    """Upper and lower of these, (outputs, c) each."""
 
     outputs: Tensor
-    """(outputs, c): the greatest of the windows."""
+    """(outputs, c), the greatest of each window."""
 
     gradient: Tensor
     """That of the outputs."""
 
     left: Tensor
-    """(2, outputs, c): 1 where the left pixel is as great as the right one, else 0."""
+    """(2 x outputs, c): 1 where the left pixel is as great as the right one, else 0."""
 
     upper: Tensor
     """(outputs, c) likewise."""
@@ -52,17 +60,16 @@ class _Part:
     kernel_gradient: Tensor
     """(12 x channels, 2 x outputs), a sum over parts and sides."""
 
-    def forward(self) -> None:
-        """Write the outputs."""
-        torch.bmm(self.kernels, self.patches, out=self.product)
-        torch.maximum(*self.sides, out=self.greater)
+    def forward(self, *, training: bool) -> None:
+        """Write the outputs, in training also which pixels they are, of equal ones the first as in `max_pool2d`."""
+        self.patches.copy_(self.seen)
+        left, right = products(self.kernels, self.seen_by, self.sides)
+        torch.maximum(left, right, out=self.greater)
         torch.maximum(*self.levels, out=self.outputs)
-
-    def compare(self) -> None:
-        """Note which pixels are the greatest, the first of equal ones as in torch's `max_pool2d`."""
-        # A comparison into numbers takes a quarter of the time of one into bool, and a product with it of `where`.
-        torch.ge(*self.sides, out=self.left)
-        torch.ge(*self.levels, out=self.upper)
+        if training:
+            # A comparison into numbers takes a quarter of the time of one into bool, and a product with it of `where`.
+            torch.ge(left, right, out=self.left)
+            torch.ge(*self.levels, out=self.upper)
 
     def backward(self) -> None:
         """Add to the gradient of the kernels."""
@@ -72,8 +79,7 @@ class _Part:
         left, right = self.sides
         torch.mul(self.greater, self.left, out=left)
         torch.sub(self.greater, left, out=right)
-        for patches, product in zip(self.patches, self.product, strict=True):
-            self.kernel_gradient.addmm_(patches, product.T)
+        add_products(self.seen_by, self.sides.mT, self.kernel_gradient)
 
 
 class PooledConvolution:
@@ -92,19 +98,19 @@ class PooledConvolution:
         k, outputs, channels = self.weight.shape[:3]
         self.kernels = self.weight.new_zeros(k, 2, outputs, 3, channels, 4)
         self.kernel_gradient = self.weight.new_zeros(k, 3, channels, 4, 2, outputs)
-        self.patches, self.outputs, self.gradient = rows.room(), rows.room(), rows.room()
+        self.images, self.outputs, self.gradient = rows.room(), rows.room(), rows.room()
         self.parts: list[_Part] = []
 
     def forward(self, images: Tensor, *, training: bool) -> Tensor:
-        """Return (k, outputs, pooled pixels x n) of images (k, channels x pixels, n)."""
-        self._cut(images)
+        """Return (k, outputs, pooled pixels x n) of images (k, channels x pixels, n), always in the same memory."""
+        if not self.parts:
+            self._make_parts(images)
+        assert images.data_ptr() == self.images.data_ptr()
         for row in range(2):
             place = self.kernels[:, row, :, :, :, row : row + 3]  # k, outputs, columns, channels, rows of the kernel
             place.copy_(self.weight.permute(0, 1, 4, 2, 3))
-        for part in self.parts or self._make_parts():
-            part.forward()
-            if training:
-                part.compare()
+        for part in self.parts:
+            part.forward(training=training)
         return self.outputs.add_(self.bias).clamp_min_(0)
 
     def backward(self, gradient: Tensor) -> None:
@@ -117,47 +123,39 @@ class PooledConvolution:
         upper, lower = (self.kernel_gradient[:, :, :, row : row + 3, row].permute(0, 4, 2, 3, 1) for row in range(2))
         torch.add(upper, lower, out=self.weight_gradient)
 
-    def _cut(self, images: Tensor) -> None:
-        """Write what the windows see, a row of each of their 4x4 pixels: (k, 4, channels, 4, places, n), columns first.
-
-        What the left pixels see are the first 12 x channels of these rows, the right ones the last.
-        """
-        k, _, n = images.shape
-        seen = images.view(k, *self.image, n).unfold(2, 4, 2).unfold(3, 4, 2)  # k, channels, places, n, 4, 4
-        copied(seen.permute(0, 6, 1, 5, 2, 3, 4), self.patches)
-
     @torch.inference_mode(mode=False)  # else training could not write to memory that an evaluation made
-    def _make_parts(self) -> list[_Part]:
-        k, outputs = self.weight.shape[:2]
-        patches = self.patches.flatten(4).flatten(1, 3)
-        columns = patches.shape[-1]
-        self.outputs.resize_(k, outputs, columns)
-        self.gradient.resize_(k, outputs, columns)
-        room, choices = patches.new_empty(6 * outputs * COLUMNS), patches.new_empty(k, 3 * outputs * columns)
-        bounds = [number * columns // ceil(columns / COLUMNS) for number in range(ceil(columns / COLUMNS) + 1)]
-        self.parts = [
-            self._part(row, slice(start, stop), patches[row], room, choices[row])
-            for row in range(k)
-            for start, stop in pairwise(bounds)
-        ]
-        return self.parts
+    def _make_parts(self, images: Tensor) -> None:
+        self.images = images
+        n, (k, outputs) = images.shape[2], self.weight.shape[:2]
+        seen = images.view(k, *self.image, n).unfold(2, 4, 2).unfold(3, 4, 2).permute(0, 6, 1, 5, 2, 3, 4)
+        side = seen.shape[4]
+        count = ceil(side / max(1, max(COLUMNS, VALUES // (4 * outputs)) // (side * n)))
+        bounds = [number * side // count for number in range(count + 1)]
+        self.outputs.resize_(k, outputs, side**2 * n)
+        self.gradient.resize_(k, outputs, side**2 * n)
+        room = images.new_empty(6 * outputs * ceil(side / count) * side * n)
+        for row in range(k):
+            self.parts += [self._part(row, slice(*some), seen[row], room) for some in pairwise(bounds)]
 
-    def _part(self, row: int, columns: slice, patches: Tensor, room: Tensor, choices: Tensor) -> _Part:
-        """Return a part that computes in `room`, as all do, and keeps its choices in `choices`."""
-        outputs, count = self.weight.shape[1], columns.stop - columns.start
-        pixels = room[: 6 * outputs * count].view(6, outputs, count)
-        chosen = choices[3 * outputs * columns.start : 3 * outputs * columns.stop].view(3, outputs, count)
-        product, greater = pixels[:4].view(2, 2, outputs, count), pixels[4:]
+    def _part(self, row: int, some: slice, seen: Tensor, room: Tensor) -> _Part:
+        """Return the part of some rows of the windows; it computes in `room`, as all others do."""
+        seen = seen[:, :, :, some]
+        size, outputs = seen.shape[4:].numel(), self.weight.shape[1]
+        columns, c = slice(some.start * size, some.stop * size), (some.stop - some.start) * size
+        values, patches = room[: 6 * outputs * c].view(6 * outputs, c), room.new_empty(seen.shape)
+        greater = values[4 * outputs :]
+        channels = self.image[0]
         return _Part(
-            kernels=self.kernels[row].flatten(2).flatten(0, 1).expand(2, -1, -1),
-            patches=patches[:, columns].unfold(0, len(patches) // 4 * 3, len(patches) // 4).mT,
-            product=product.flatten(1, 2),
-            sides=product.unbind(),
+            seen=seen,
+            patches=patches,
+            seen_by=patches.view(16 * channels, c).unfold(0, 12 * channels, 4 * channels).mT,
+            kernels=self.kernels[row].view(2 * outputs, 12 * channels).expand(2, -1, -1),
+            sides=values[: 4 * outputs].view(2, 2 * outputs, c),
             greater=greater,
-            levels=greater.unbind(),
+            levels=(greater[:outputs], greater[outputs:]),
             outputs=self.outputs[row, :, columns],
             gradient=self.gradient[row, :, columns],
-            left=chosen[:2],
-            upper=chosen[2],
-            kernel_gradient=self.kernel_gradient[row].flatten(3).flatten(0, 2),
+            left=room.new_empty(2 * outputs, c),
+            upper=room.new_empty(outputs, c),
+            kernel_gradient=self.kernel_gradient[row].view(12 * channels, 2 * outputs),
         )

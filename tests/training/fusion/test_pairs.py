@@ -243,11 +243,15 @@ def test_a_network_that_is_lost_leaves_its_neighbours_alone(name: str) -> None:
         assert all(torch.equal(hurt.stack.buffers[at][row], one[row]) for at, one in whole.stack.buffers.items())
 
 
+LARGE = {"first_channels": 32, "second_channels": 64, "hidden_units": 128}  # with products by oneDNN
+
+
+@pytest.mark.parametrize("sizes", [SIZES, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("name", BUILD)
-def test_a_step_in_float32_has_its_precision(name: str) -> None:
+def test_a_step_in_float32_has_its_precision(name: str, sizes: dict[str, int]) -> None:
     torch.manual_seed(1)
-    model = BUILD[name]((2, 14, 14), 2, **SIZES, batch_norm=True, skip=True)
-    exact = BUILD[name]((2, 14, 14), 2, **SIZES, batch_norm=True, skip=True).double()
+    model = BUILD[name]((2, 14, 14), 2, **sizes, batch_norm=True, skip=True)
+    exact = BUILD[name]((2, 14, 14), 2, **sizes, batch_norm=True, skip=True).double()
     exact.load_state_dict(model.state_dict())
     flatten(exact)
     stack = Stack.like(model, 1)
