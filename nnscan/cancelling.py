@@ -130,7 +130,7 @@ def _trials_named(folder: ScanFolder, families: Sequence[str], trials: Sequence[
     problems = list(trial_keys.unknown_families(folder, families))
     keys = trial_keys.known_keys(folder) if trials else pa.array([], pa.string())
     found = {text: trial_keys.beginning(keys, text) for text in trials}
-    problems += [trial_keys.unclear(keys, text) for text, those in found.items() if len(those) != 1]
+    problems += [trial_keys.unclear(folder, keys, text) for text, those in found.items() if len(those) != 1]
     if problems:
         raise ScanError(str(folder.path), problems)
     return list(dict.fromkeys(those[0] for those in found.values()))

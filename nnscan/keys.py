@@ -12,9 +12,12 @@ from nnscan.errors import Problem, ScanError
 from nnscan.plan import read_columns
 from nnscan.results import store
 from nnscan.results.folder import ScanFolder
+from nnscan.results.wording import KEY_DIGITS
 
 SHOWN = 5
 """Keys that are named where several begin alike."""
+
+CONFIGURATIONS = "`nnscan summarize` shows configurations; named here, one tells its trials."
 
 
 def known_keys(folder: ScanFolder) -> pa.Array:
@@ -47,19 +50,32 @@ def the_trial(folder: ScanFolder, text: str) -> str:
     keys = known_keys(folder)
     found = beginning(keys, text)
     if len(found) != 1:
-        raise ScanError(str(folder.path), [unclear(keys, text)])
+        raise ScanError(str(folder.path), [unclear(folder, keys, text)])
     return found[0]
 
 
-def unclear(keys: pa.Array, text: str) -> Problem:
-    """Return what is wrong with `text`, with which not exactly one of `keys` begins."""
+def unclear(folder: ScanFolder, keys: pa.Array, text: str) -> Problem:
+    """Return what is wrong with `text`, with which not exactly one of `keys` begins; the trials of a configuration."""
     found = beginning(keys, text)
     if found:
         shown = ", ".join(found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
         return Problem("--trial", f"found {text!r}; {len(found)} trials begin so: {shown}. Give more of the key.")
+    trials = list(_trials_of(folder, text))
+    if trials:
+        shown = ", ".join(trials[:SHOWN]) + (", ..." if len(trials) > SHOWN else "")
+        return Problem("--trial", f"found {text!r}, the key of a configuration. Name one of its trials: {shown}.")
     near = nearest(keys, text)
     hint = f" Did you mean {near}?" if near else ""
-    return Problem("--trial", f"found {text!r}; no trial of the scan begins so.{hint} `nnscan summarize` shows keys.")
+    return Problem("--trial", f"found {text!r}; no trial of the scan begins so.{hint} {CONFIGURATIONS}")
+
+
+def _trials_of(folder: ScanFolder, text: str) -> Iterator[str]:
+    """Yield the trials of the configurations that begin with `text`, by replicate and fold."""
+    table = read_columns(folder, ("key", "configuration", "replicate", "fold"))
+    rows = table.filter(pc.starts_with(table["configuration"], text))
+    ordered = rows.sort_by([(name, "ascending") for name in ("configuration", "replicate", "fold")])
+    for row in ordered.group_by(["key", "replicate", "fold"], use_threads=False).aggregate([]).to_pylist():
+        yield f"{row['key'][:KEY_DIGITS]} (fold {row['fold']}, replicate {row['replicate']})"
 
 
 def unknown_families(folder: ScanFolder, families: Sequence[str]) -> Iterator[Problem]:

@@ -45,12 +45,15 @@ class ToDo:
         return wanted.slice(0, limit) if limit else wanted
 
 
+TRIALS = "`nnscan watch --trial` with a configuration that `nnscan summarize` shows tells its trials."
+
+
 def one_trial(keys: pa.Array, prefix: str) -> ToDo:
     """Return the one of `keys` that begins with `prefix` as wanted, whatever became of it; else raise ScanError."""
     wanted = np.asarray(pc.starts_with(keys, prefix))
     if (count := int(wanted.sum())) != 1:
         found = f"{count} trials of the scan begin so" if count else "no trial of the scan begins so"
-        raise ScanError("options", [Problem("--trial", f"found {prefix!r}; {found}. `nnscan summarize` shows keys.")])
+        raise ScanError("options", [Problem("--trial", f"found {prefix!r}; {found}. {TRIALS}")])
     return ToDo(keys, wanted, 0, 0, {})
 
 

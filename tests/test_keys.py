@@ -8,6 +8,7 @@ from scan_by_hand import GRID, PLACE, key_of, start_of, write_bundle, write_scan
 
 from nnscan import keys
 from nnscan.errors import ScanError
+from nnscan.identity import configuration_key
 from nnscan.results.journal import Writer
 from nnscan.trial import Kind
 
@@ -44,3 +45,11 @@ def test_a_trial_is_named_by_the_start_of_its_key(tmp_path: Path) -> None:
         keys.the_trial(folder, f"{key[:6]}z")
     with pytest.raises(ScanError, match=r"18 trials begin so: .*, \.\.\.\. Give more of the key"):
         keys.the_trial(folder, "")
+
+
+def test_the_key_of_a_configuration_tells_its_trials(tmp_path: Path) -> None:
+    folder = write_scan(tmp_path / "s")
+    trials = [f"{key_of(GRID[0], fold)[:16]} (fold {fold}, replicate 0)" for fold in range(3)]
+    with pytest.raises(ScanError) as caught:
+        keys.the_trial(folder, configuration_key(GRID[0])[:8])
+    assert f"the key of a configuration. Name one of its trials: {', '.join(trials)}." in str(caught.value)

@@ -70,8 +70,8 @@ def drawn(summary: Summary, rerun: str, width: int) -> Iterator[RenderableType]:
     if summary.retrained:
         yield Text("\nRetrained on the whole training set, tested once", style="bold")
         yield from fitted(_drawn_retrained(summary.retrained, summary.metric), [], width)
-        notes = ((one.family, retrained_note(one)) for one in summary.retrained)
-        yield from (Text(f"{family}: {note}", style="yellow") for family, note in notes if note)
+        notes = ((f"{one.family} {one.configuration[:KEY_DIGITS]}", retrained_note(one)) for one in summary.retrained)
+        yield from (Text(f"{which}: {note}", style="yellow") for which, note in notes if note)
 
 
 def _drawn_family(family: FamilySummary, summary: Summary, width: int) -> Iterator[RenderableType]:

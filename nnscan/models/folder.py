@@ -27,7 +27,7 @@ from nnscan.data.normalization import Normalization
 from nnscan.data.packing import Shapes, pack
 from nnscan.errors import DataError, NnscanError
 from nnscan.models.build import build
-from nnscan.results.folder import told, write_atomically
+from nnscan.results.folder import name_a_model, told, write_atomically
 from nnscan.tasks import task
 from nnscan.tasks.outputs import joined
 from nnscan.tasks.task import Task
@@ -316,8 +316,7 @@ def _read(folder: Path, name: str) -> bytes:
         return (folder / name).read_bytes()
     except OSError as error:
         raise DataError(
-            f"{folder} is not a model folder: {name} in it cannot be read ({error.strerror})."
-            " Name a folder that `nnscan retrain-best` wrote, such as scans/digits/models/MLP."
+            f"{folder} is not a model folder: {name} in it cannot be read ({error.strerror}). {name_a_model(folder)}"
         ) from error
 
 

@@ -29,8 +29,9 @@ class TestScores:
 
 def test_scores(material: Material, configuration: str) -> TestScores:
     """Return the test results of a configuration; of several replicates of its retraining mean and spread."""
-    rows = (one for one in material.summary.retrained if one.configuration == configuration)
-    told = next((one for one in rows if one.status == Status.COMPLETED.value), None)
+    rows = [one for one in material.summary.retrained if one.configuration == configuration]
+    tested = [one for one in rows if one.status == Status.COMPLETED.value]
+    told = min(tested, key=lambda one: math.isnan(one.test_calibration_error), default=None)  # the one that is kept
     if told is None:
         return TestScores(UNKNOWN, "", UNKNOWN, math.nan)
     many = f" (n = {told.replicates})" if told.replicates > 1 else ""

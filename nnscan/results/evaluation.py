@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from nnscan.errors import DataError
 from nnscan.results.calibration import expected_calibration_error
+from nnscan.results.folder import name_a_model
 from nnscan.results.predictions import class_accuracy, confusion, predictions
 
 COLUMNS = ("index", "label", "prediction", "probabilities")
@@ -141,10 +142,8 @@ def _card(folder: Path) -> tuple[tuple[str, ...], Mapping[str, Any]]:
         content = json.loads(path.read_bytes())
         return tuple(map(str, content["classes"])), dict(content["results"])
     except OSError as error:
-        raise DataError(
-            f"{folder} is not a model folder: model.json in it cannot be read ({error.strerror})."
-            " Name a folder that `nnscan retrain-best` wrote, such as scans/digits/models/MLP."
-        ) from error
+        problem = f"model.json in it cannot be read ({error.strerror})"
+        raise DataError(f"{folder} is not a model folder: {problem}. {name_a_model(folder)}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, error) from error
 

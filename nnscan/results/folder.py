@@ -120,6 +120,15 @@ class ScanFolder:
         return self.path.parent / ".weights"
 
 
+def name_a_model(path: Path) -> str:
+    """Return what to name instead of `path`, which is no model folder: those in it, in its models/, or beside it."""
+    for place in (path / "models", path, path.parent):
+        found = sorted(str(card.parent) for card in place.glob("*/model.json"))
+        if found:
+            return f"There are: {', '.join(found)}."
+    return "Name a folder that `nnscan retrain-best` wrote, such as scans/digits/models/MLP."
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` so that a reader finds the old file or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")

@@ -45,7 +45,14 @@ def score(value: float) -> str:
 
 def spread(mean: float, std: float) -> str:
     """Return a mean and its standard deviation, where there is one."""
-    return score(mean) if math.isnan(std) else f"{score(mean)} ± {score(std) if std < 1e4 else f'{std:.1e}'}"
+    return score(mean) if math.isnan(std) else f"{score(mean)} ± {deviation(mean, std)}"
+
+
+def deviation(mean: float, std: float) -> str:
+    """Return the standard deviation of a mean: with the mean's four decimals, where that has four."""
+    if std >= 1e4:
+        return f"{std:.1e}"
+    return f"{std:.4f}" if 1e-3 <= abs(mean) < 1e4 else score(std)
 
 
 def once(texts: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nnscan.cli import wording
-from nnscan.results.wording import value_text
+from nnscan.results.wording import spread, value_text
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,20 @@ def test_shortest_is_relative_only_below_the_working_folder(tmp_path: Path, monk
 def test_a_single_value_has_no_spread() -> None:
     assert wording.mean_and_spread(0.5, 0.25) == "0.5000 ± 0.2500"
     assert wording.mean_and_spread(0.5, math.nan) == "0.5000"
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "said"),
+    [
+        (0.776, 6.7e-5, "0.7760 ± 0.0001"),
+        (0.776, 0.0, "0.7760 ± 0.0000"),
+        (3e-5, 2e-5, "3.000e-05 ± 2.000e-05"),
+        (0.5, 2e9, "0.5000 ± 2.0e+09"),
+    ],
+    ids=["small", "none", "small mean", "large"],
+)
+def test_a_spread_has_the_decimals_of_its_mean(mean: float, std: float, said: str) -> None:
+    assert spread(mean, std) == said
 
 
 def test_a_digest_is_told_by_its_beginning() -> None:

@@ -36,6 +36,7 @@ from nnscan.report.material import Material, read
 from nnscan.report.picture import Picture, drawn
 from nnscan.report.sections import sections
 from nnscan.report.sections.section import Section
+from nnscan.report.testing import test_scores as scores_in_test
 from nnscan.report.writing import write_report
 from nnscan.results.folder import ScanFolder
 from nnscan.results.journal import Writer
@@ -184,6 +185,27 @@ def test_a_scan_of_one_trial_a_configuration_tells_no_ties(tmp_path: Path) -> No
     winners = words(folder).split('id="winners"')[1]
     (row,) = re.findall(r'<th scope="row">MLP</th>(.*?)</tr>', winners)
     assert re.findall(r"<td[^>]*>(.*?)</td>", row)[1] == "-"
+
+
+def test_axes_that_vary_together_are_told_by_their_count(tmp_path: Path) -> None:
+    coupled = SCAN.replace("[0.001, 0.01]", '[0.001, 0.01, 0.1]\nzip = ["model.width", "optimizer.learning_rate"]')
+    folder, plan = launched(tmp_path, coupled)
+    train(folder, plan.trials())
+    assert "3 of 9 combinations" in words(folder)
+    assert "4 of" not in words(folder)
+
+
+def test_the_test_is_that_of_the_model_that_is_kept(whole: ScanFolder) -> None:
+    told = read(whole)
+    winner = told.families[1].winner
+    assert winner is not None
+    trial = next(t for t in Plan.read(whole).trials() if t.configuration == winner.configuration)
+    retrain(whole, trial, 0.5)
+    summary = read(whole).summary
+    (lost,) = summary.retrained
+    kept = replace(lost, test_accuracy=0.75, test_calibration_error=0.1)
+    material = replace(told, summary=replace(summary, retrained=(lost, kept)))
+    assert scores_in_test(material, winner.configuration).accuracy == "0.7500"
 
 
 def test_the_notes_below_a_leaderboard_have_its_signs(whole: ScanFolder) -> None:

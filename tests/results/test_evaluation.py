@@ -136,3 +136,13 @@ def test_what_is_damaged_is_told_with_its_file(model: Path, damage: str) -> None
 def test_it_needs_no_torch() -> None:
     code = "import sys, nnscan.results.evaluation; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("named", ["scan", "scan/models", "scan/models/cnn"])
+def test_what_is_no_model_folder_tells_which_there_are(tmp_path: Path, named: str) -> None:
+    for family in ("CNN", "MLP"):
+        write_model(tmp_path / "scan" / "models" / family, TEST, CLASSES)
+    models = tmp_path / "scan" / "models"
+    with pytest.raises(DataError) as caught:
+        evaluate(tmp_path / named)
+    assert str(caught.value).endswith(f"There are: {models / 'CNN'}, {models / 'MLP'}.")

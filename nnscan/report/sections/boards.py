@@ -12,7 +12,17 @@ from nnscan.report.material import Material
 from nnscan.report.sections.section import Section
 from nnscan.report.testing import test_scores
 from nnscan.results.leaderboard import FamilySummary, Incomplete, Leader
-from nnscan.results.wording import KEY_DIGITS, UNKNOWN, duration, number, score, short_names, tie_lines, value_text
+from nnscan.results.wording import (
+    KEY_DIGITS,
+    UNKNOWN,
+    deviation,
+    duration,
+    number,
+    score,
+    short_names,
+    tie_lines,
+    value_text,
+)
 
 ROWS = 2000
 """Of a leaderboard in the page: a browser sorts so many at once; `nnscan summarize` has them all."""
@@ -106,7 +116,7 @@ def _scores(material: Material, leader: Leader) -> Iterator[Cell]:
     tested = test_scores(material, leader.configuration)
     yield Cell(f"{leader.rank}{mark}", float(leader.rank))
     yield Cell(score(leader.mean), leader.mean)
-    yield Cell(score(leader.std), leader.std)
+    yield Cell(deviation(leader.mean, leader.std), leader.std)
     yield Cell(f"{leader.n}", float(leader.n))
     yield Cell(tested.accuracy, tested.mean_accuracy)
 

@@ -80,13 +80,21 @@ def _asked(material: Material) -> Html:
         element(
             "tr",
             element("th", family.name, scope="row"),
-            element("td", f"{family.configurations:,}", class_="number"),
+            element("td", _configurations(family, plan), class_="number"),
             element("td", *_axes(plan, family.name)),
         )
         for family in material.families
     )
     table = element("table", element("thead", head), element("tbody", *rows))
     return Html(element("h3", "What was asked") + element("div", table, class_="scroll"))
+
+
+def _configurations(family: FamilySummary, plan: Plan) -> str:
+    """How many; and of how many combinations, where some axes vary together or not all were asked for."""
+    combinations = math.prod(len(values) for values in plan.axes(family.name).values())
+    return f"{family.configurations:,}" + (
+        f" of {combinations:,} combinations" if combinations > family.configurations else ""
+    )
 
 
 def _axes(plan: Plan, family: str) -> Iterator[Html]:
