@@ -2,7 +2,7 @@
 
 Where a function takes `scan`, it takes a `Scan`, a scan folder, the name of a scan under `scans`, or a scan file;
 without one it means the scan that was launched last. `launch`, `dry_run` and `retrain_best` take the fields of
-`LaunchOptions` as keywords: `cluster`, `address`, `profile`, `workers`, `limit`, `trial`, `retry_failed`,
+`LaunchOptions` as keywords: `cluster`, `address`, `profile`, `workers`, `limit`, `trial`, `fuse`, `retry_failed`,
 `accept_changed`, `download`, `wait`.
 """
 
@@ -51,6 +51,7 @@ class LaunchKeywords(TypedDict, total=False):
     accept_changed: bool
     download: bool
     wait: bool
+    fuse: str
 
 
 def launch(

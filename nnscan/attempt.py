@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,6 +24,10 @@ StepValues = Mapping[str, list[float]]
 
 class CancelledError(Exception):
     """The trial was cancelled: it ends unfinished."""
+
+
+class NotTogetherError(Exception):
+    """The trials of a group cannot go on together, and whose fault it is is not known: each is made again."""
 
 
 class Record(Protocol):
@@ -157,6 +161,28 @@ def run(
     StoreError, DataError, TakenOverError, AllocationEndedError, CancelledError, KeyboardInterrupt
         Where it is not the trial's fault: the attempt has no end row and is made again.
     """
+    running = begin(trial, number, record, open_training, metric, lead)
+    while True:
+        try:
+            next(running)
+        except StopIteration as ended:
+            return ended.value  # type: ignore[no-any-return]
+
+
+Running = Generator[None, None, Ending]
+"""An attempt that goes on when it is asked: it yields when its training is open, and after each epoch. Closed, it has
+no result."""
+
+
+def begin(
+    trial: Trial,
+    number: int,
+    record: Record,
+    open_training: Callable[[], Training],
+    metric: str,
+    lead: Lead = UNLED,
+) -> Running:
+    """Return an attempt that `run` makes, to be gone on with epoch by epoch; what is raised is the same."""
     started = time.time()
     record.start(_start_row(trial, number, started))
     curve = Curve(metric, chooses=trial.kind is Kind.TRIAL)
@@ -165,7 +191,8 @@ def run(
         training = open_training()
         more = training.columns()
         curve.first_epoch = training.first_epoch
-        more = {**more, **_follow(trial, training, curve, record, lead)}
+        yield
+        more = {**more, **(yield from _follow(trial, training, curve, record, lead))}
         ending = Ending(Status.DIVERGED if curve.diverged else Status.COMPLETED)
     except BaseException as error:  # whatever a user's code throws is a result, SystemExit too
         if _is_no_result(error, trial):
@@ -182,7 +209,7 @@ def _is_no_result(error: BaseException, trial: Trial) -> bool:
     if isinstance(error, DataError):
         name = trial.settings["data"].get("name", "")
         return bool(name) and not is_dotted(name)  # what a user's function returns depends on the configuration
-    ends = AllocationEndedError | CancelledError
+    ends = AllocationEndedError | CancelledError | NotTogetherError | GeneratorExit
     return isinstance(error, StoreError | TakenOverError | KeyboardInterrupt | ends)
 
 
@@ -195,7 +222,9 @@ def _reason(error: BaseException) -> str:
     return ""
 
 
-def _follow(trial: Trial, training: Training, curve: Curve, record: Record, lead: Lead) -> Metrics:
+def _follow(
+    trial: Trial, training: Training, curve: Curve, record: Record, lead: Lead
+) -> Generator[None, None, Metrics]:
     """Write the epochs as they come; a diverged training is left, one that came to its end is finished."""
     for row in training.epochs():
         epoch = curve.add(row)
@@ -205,6 +234,7 @@ def _follow(trial: Trial, training: Training, curve: Curve, record: Record, lead
         if curve.diverged:
             break
         lead.check()
+        yield
     more = {} if curve.diverged else training.finish()
     training.remove_checkpoints()
     return more

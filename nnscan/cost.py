@@ -16,13 +16,14 @@ def seconds_of_work(plan: Plan, folder: ScanFolder, wanted: pa.Array) -> float |
 
     A trial takes as long as those of its family did, else as all did.
     """
-    ended = store.read_trials(folder, ["trial", "status", "seconds"])
+    ended = store.read_trials(folder, ["trial", "status", "seconds", "fused"])
     ended = ended.filter(pc.equal(ended["status"], Status.COMPLETED.value))
     if not len(ended):
         return None
+    own = pc.divide(ended["seconds"], pc.cast(ended["fused"], pa.float64()))  # trials trained together share the time
     rows = pc.index_in(plan.table["key"], value_set=ended["trial"].combine_chunks())
-    took = pa.table({"family": plan.table["family"], "seconds": ended["seconds"].take(rows)}).drop_null()
-    mean = pc.mean(ended["seconds"]).as_py()
+    took = pa.table({"family": plan.table["family"], "seconds": own.take(rows)}).drop_null()
+    mean = pc.mean(own).as_py()
     of_family = {
         row["family"]: row["seconds_mean"]
         for row in took.group_by("family").aggregate([("seconds", "mean")]).to_pylist()

@@ -69,6 +69,8 @@ class Launch:
     """Epochs between checkpoints; 0 for none."""
     deterministic: bool = False
     """Whether torch takes only operations that give the same bits every time."""
+    fuse: str = "off"
+    """How many trials of one shape a worker trains together: "auto", "off", or so many."""
     trains_networks: bool = True
     """False where users' functions train all trials: they may not need torch."""
     cluster: str = "local"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nnscan.errors import Problem, ScanError
+from nnscan.fusing import AUTO, OFF
 from nnscan.results.folder import ScanFolder
 from nnscan.results.progress import Progress
 
@@ -34,6 +35,8 @@ class LaunchOptions:
     """Go on although data or code are not what the stored results were made with."""
     download: bool = False
     """Let torchvision download data sets that are missing."""
+    fuse: str = AUTO
+    """How many trials of one shape a worker trains together: `auto` where that is faster, `off`, or a number."""
     wait: bool = False
     """Wait where another launch holds the scan folder; on Slurm also for the end of the jobs."""
 
@@ -52,6 +55,9 @@ class LaunchOptions:
             yield Problem("--address", f"goes with --cluster ray, not with --cluster {self.cluster}.")
         if self.cluster != "slurm" and self.profile:
             yield Problem("--profile", f"goes with --cluster slurm, not with --cluster {self.cluster}.")
+        if self.fuse not in (AUTO, OFF) and not (self.fuse.isdecimal() and int(self.fuse)):
+            message = f"found {self.fuse!r}; it is {AUTO}, {OFF}, or how many trials are trained together, 1 or more."
+            yield Problem("--fuse", message)
         for name in ("workers", "limit"):
             if getattr(self, name) < 0:
                 yield Problem(f"--{name}", f"found {getattr(self, name)}; it is 0 or more.")

@@ -324,6 +324,7 @@ def new_launch(order: Order) -> Launch:
         checkpoint_minutes=resources.checkpoint_minutes,
         checkpoint_epochs=resources.checkpoint_epochs,
         deterministic=resources.deterministic,
+        fuse=options.fuse,
         cluster=options.cluster,
         address=options.address,
         profile=options.profile,

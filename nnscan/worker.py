@@ -11,13 +11,14 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnscan import attempt, launch_folder
 from nnscan.allocation import ENDLESS, Allocation, AllocationEndedError, Reason
@@ -25,6 +26,7 @@ from nnscan.attempt import CancelledError, Lead
 from nnscan.bundles import Bundle
 from nnscan.dotted import make_importable
 from nnscan.failure import FAILURES_IN_A_ROW, TRIES, FailureStreak, Thrown
+from nnscan.fusing import OFF, Numbered, portions
 from nnscan.identity import NUMERICS
 from nnscan.launch_folder import Launch
 from nnscan.pace import Pace
@@ -35,11 +37,15 @@ from nnscan.results.cancelled import read_cancelled
 from nnscan.results.folder import ScanFolder, told, write_atomically
 from nnscan.results.journal import Cause, Writer
 from nnscan.results.store import close_journals, ended_in_bundle, writing
+from nnscan.together import Hands, Together
 from nnscan.training.function import FunctionTraining
 from nnscan.training.group import ALONE, Group
 from nnscan.training.place import Place, TakenOverError, choose_device, visible_gpus
 from nnscan.trial import Failure, Trial
 from nnscan.version import __version__
+
+if TYPE_CHECKING:
+    from nnscan.training.fusion.join import Company
 
 
 @dataclass(frozen=True)
@@ -107,25 +113,83 @@ def run_bundle(
 
 
 def _run_trials(worker: Worker) -> None:
-    again = []
-    for trial, number in _wanted(worker):
-        if _run_trial(worker, trial, number) is Failure.OUT_OF_MEMORY:
-            again.append((trial, number + 1))
-    for trial, number in again:  # once more, with nothing else of the bundle in memory
-        if not worker.must_end():
-            _run_trial(worker, trial, number)
+    fuse = OFF if worker.launch.processes > 1 else worker.launch.fuse
+    again: list[Numbered] = []
+    for portion in portions(_wanted(worker), fuse):
+        run = _run_together if portion.shape else _run_apart
+        again += run(worker, portion.trials)
+    _run_apart(worker, [(trial, number + 1) for trial, number in again])  # with nothing else of the bundle in memory
 
 
-def _wanted(worker: Worker) -> Iterator[tuple[Trial, int]]:
+def _wanted(worker: Worker) -> Iterator[Numbered]:
     """Yield the trials of the bundle that are left, each with the number of its attempt."""
     bundle = worker.bundle
     done, lost = ended_in_bundle(worker.folder, bundle.name)
     for trial in launch_folder.read_trials(worker.folder, bundle.launch, bundle.start, bundle.stop):
         number = max(trial.attempts, lost.get(trial.key, 0)) + 1
-        if worker.must_end():
-            return
-        if trial.key not in done and number <= TRIES and not _is_cancelled(worker, trial):
+        if trial.key not in done and number <= TRIES:
             yield trial, number
+
+
+def _run_apart(worker: Worker, trials: Iterable[Numbered]) -> list[Numbered]:
+    """Make attempts one after another; return those that failed for want of memory."""
+    return [
+        (trial, number)
+        for trial, number in trials
+        if _may_begin(worker, trial) and _run_trial(worker, trial, number) is Failure.OUT_OF_MEMORY
+    ]
+
+
+def _run_together(worker: Worker, trials: Sequence[Numbered]) -> list[Numbered]:
+    """Make attempts at trials of one shape, many at a time; return those that failed for want of memory."""
+    from nnscan.training.fusion.choice import OUT_OF_MEMORY  # torch, which these trials need
+    from nnscan.training.fusion.join import Company
+
+    company = Company(worker.launch.fuse, worker.folder.cache / "fusion", exact=worker.launch.deterministic)
+    again: list[Numbered] = []
+    left = list(trials)
+    while left:
+        together = Together(company, _hands(worker, company, again), deque(left))
+        left = together.run()
+        if together.failed is None:
+            break
+        print(f"a group of {company.size} could not go on: {together.failed!r}", flush=True)  # into the log
+        if not isinstance(together.failed, OUT_OF_MEMORY) or company.size == 1:
+            return [*again, *_run_apart(worker, left)]
+        company = company.smaller()
+    if company.reason:
+        _say_once(f"trained one by one: {company.reason}")
+    return again
+
+
+@cache
+def _say_once(text: str) -> None:
+    print(text, flush=True)  # into the worker's log
+
+
+def _hands(worker: Worker, company: Company, again: list[Numbered]) -> Hands:
+    """Return what is done for each trial of a group; those that fail for want of memory are added to `again`."""
+
+    def begin(trial: Trial, number: int) -> attempt.Running:
+        from nnscan.training.network import NetworkTraining
+
+        check = partial(_check, lambda: ALONE, partial(_is_cancelled, worker, trial))
+        opening = partial(NetworkTraining.open, trial, worker.place, company.join)
+        return attempt.begin(trial, number, worker.writer, opening, worker.launch.metric, Lead(check=check))
+
+    def ended(numbered: Numbered, ending: attempt.Ending, seconds: float) -> None:
+        if _ended(worker, numbered[0], ending, seconds) is Failure.OUT_OF_MEMORY:
+            again.append(numbered)
+
+    def may_begin(trial: Trial) -> bool:
+        _check_time(worker.place.allocation, _pace(worker.folder, worker.launch.name), trial)
+        return _may_begin(worker, trial)
+
+    return Hands(begin, may_begin, ended, worker.writer.ends_together)
+
+
+def _may_begin(worker: Worker, trial: Trial) -> bool:
+    return not worker.must_end() and not _is_cancelled(worker, trial)
 
 
 def _is_cancelled(worker: Worker, trial: Trial) -> bool:
@@ -134,14 +198,18 @@ def _is_cancelled(worker: Worker, trial: Trial) -> bool:
 
 def _run_trial(worker: Worker, trial: Trial, number: int) -> Failure | None:
     """Make an attempt at `trial`; return why it failed, None where it did not."""
-    pace = _pace(worker.folder, worker.launch.name)
-    _check_time(worker.place.allocation, pace, trial)
+    _check_time(worker.place.allocation, _pace(worker.folder, worker.launch.name), trial)
     started = time.monotonic()
     try:
         ending = _attempt(worker, trial, number)
     except CancelledError:
         return None
-    pace.ended(trial, time.monotonic() - started)
+    return _ended(worker, trial, ending, time.monotonic() - started)
+
+
+def _ended(worker: Worker, trial: Trial, ending: attempt.Ending, seconds: float) -> Failure | None:
+    """Take note of the end of an attempt; return why it failed, None where it did not."""
+    _pace(worker.folder, worker.launch.name).ended(trial, seconds)
     if worker.ranks and worker.ranks.lost:
         raise RanksLostError(worker.ranks.lost, came=worker.ranks.came)
     thrown = ending.thrown

@@ -39,7 +39,7 @@ optimizer.name = "sgd"
 """8 trials that differ in width: MLPs of 4, 8 (in both families) and 16 units, two folds."""
 
 OF_TIME = {"seconds", "started", "ended", "epoch_seconds", "examples_per_second"}
-OF_PLACE = {"host", "pid", "device", "bundle", "writer", "launch", "attempt"}
+OF_PLACE = {"fused", "host", "pid", "device", "bundle", "writer", "launch", "attempt"}
 
 
 def function_scan(name: str, rates: list[float], *, folds: int = 2, epochs: int = 2, **arguments: Any) -> Scan:

@@ -32,6 +32,17 @@ def test_exit_codes(changes: dict[str, Any], code: int) -> None:
     assert outcome.exit_code == code
 
 
+@pytest.mark.parametrize("fuse", ["auto", "off", "1", "64"])
+def test_fuse_takes_a_word_or_a_number(fuse: str) -> None:
+    assert LaunchOptions(fuse=fuse).fuse == fuse
+
+
+@pytest.mark.parametrize("fuse", ["0", "-1", "1.5", "on", ""])
+def test_another_fuse_is_told(fuse: str) -> None:
+    with pytest.raises(ScanError, match=r"--fuse.*auto, off, or how many"):
+        LaunchOptions(fuse=fuse)
+
+
 def test_what_no_launch_can_do_is_told_at_once() -> None:
     with pytest.raises(ScanError) as caught:
         LaunchOptions(cluster="local", profile="gpu", address="here:1", workers=-1)

@@ -65,6 +65,13 @@ def launch(
         str,
         typer.Option(metavar="KEY", show_default=False, help="Run this trial alone, again if it has a result."),
     ] = "",
+    fuse: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|off|N",
+            help="Train trials of one shape together in each worker: where that is faster, never, or so many.",
+        ),
+    ] = "auto",
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
     accept_changed: AcceptChanged = False,
     download: Download = False,
@@ -111,6 +118,7 @@ def launch(
         accept_changed=accept_changed,
         download=download,
         wait=wait,
+        fuse=fuse,
     )
     track = TrackOptions(tensorboard=tensorboard, wandb=wandb)
     check(track, sum(grid.count for grid in asked.grids) * asked.folds * asked.replicates)

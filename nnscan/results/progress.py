@@ -184,12 +184,13 @@ class Follower:
         running = [trial for tail in writing for trial in tail.trials]
         counts = self._tally.counts(running)
         left = self._tally.seconds_of_work(counts)
+        at_once = max(len(writing), len(running))  # a worker may train many together
         return Progress(
             **_named(counts.sum(axis=0)),
             families=tuple(_family(self._tally, name, counts, smallest) for name in self._tally.members),
             metric=self._metric,
             seconds=time.monotonic() - self._began,
-            seconds_left=left / len(writing) if writing and math.isfinite(left) else None,
+            seconds_left=left / at_once if writing and math.isfinite(left) else None,
             highlights=self._details.look(running, counts) if self._details else None,
         )
 

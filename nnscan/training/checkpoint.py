@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -199,9 +199,9 @@ def _randoms_of_ranks(random: RandomStates | None, group: Group) -> list[RandomS
 def _content(state: TrainingState) -> dict[str, Any]:
     best: Weights | None = state.best
     return {
-        "model": state.model.state_dict(),
-        "buffers": _unsaved_buffers(state.model),
-        "optimizer": state.optimizer.state_dict(),
+        "model": _own(state.model.state_dict()),
+        "buffers": _own(_unsaved_buffers(state.model)),
+        "optimizer": _own(state.optimizer.state_dict()),
         "epoch": state.epoch,
         "step": state.step,
         "augmentation": state.augmentation.get_state(),
@@ -210,6 +210,15 @@ def _content(state: TrainingState) -> dict[str, Any]:
         "best": best,
         **({"steps": state.step_values.epochs} if state.step_values else {}),
     }
+
+
+def _own(value: Any) -> Any:
+    """Return `value` with a copy of each tensor that is part of a larger one: torch would save all of that."""
+    if isinstance(value, torch.Tensor):
+        return value.clone() if value.untyped_storage().nbytes() > value.nbytes else value
+    if isinstance(value, Mapping):
+        return {name: _own(item) for name, item in value.items()}
+    return value
 
 
 def _unsaved_buffers(model: nn.Module) -> dict[str, torch.Tensor]:

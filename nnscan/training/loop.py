@@ -38,6 +38,9 @@ from nnscan.training.trial_data import Batch, TrialData
 Row = dict[str, Any]
 """Metrics of an epoch."""
 
+fused = 1
+"""How many trials are trained at a time (`network.EpochLoop`)."""
+
 
 def first_row(state: TrainingState, data: TrialData) -> Row:
     """Return the row of epoch 0: how well the network does before it is trained; `val_*` and `epoch_seconds`."""

@@ -6,11 +6,11 @@ import json
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch._dynamo  # torch does at the first optimiser: 2 s that belong to no trial
@@ -44,6 +44,32 @@ def warm_up() -> None:
     optimizer.step()
 
 
+class EpochLoop(Protocol):
+    """What trains a trial: `nnscan.training.loop` is one."""
+
+    @property
+    def fused(self) -> int:
+        """With how many it was trained at a time, at most, itself among them."""
+        ...
+
+    def first_row(self, state: TrainingState, data: TrialData) -> Metrics:
+        """Return the row of epoch 0."""
+        ...
+
+    def train_epoch(self, state: TrainingState, data: TrialData, interrupted: Callable[[], bool]) -> Metrics | None:
+        """Return the row of the next epoch; None where it was interrupted."""
+        ...
+
+
+Join = Callable[[TrainingState, TrialData, Callable[[], bool]], EpochLoop]
+"""Returns what trains a trial, given whether it wants another epoch after the rows that it has."""
+
+
+def alone(state: TrainingState, data: TrialData, goes_on: Callable[[], bool]) -> EpochLoop:  # noqa: ARG001
+    """Let a trial be trained by itself."""
+    return loop
+
+
 @dataclass(frozen=True)
 class NetworkTraining:
     """A network being trained for a trial."""
@@ -54,6 +80,8 @@ class NetworkTraining:
     state: TrainingState
     rows: list[Metrics]
     """Of the epochs so far; of a resumed attempt those of its checkpoint."""
+    loop: EpochLoop
+    """What trains an epoch: `nnscan.training.loop`, or a group of trials that are trained together."""
 
     @property
     def first_epoch(self) -> int:
@@ -61,8 +89,11 @@ class NetworkTraining:
         return 0 if self.trial.kind is Kind.TRIAL else 1
 
     @classmethod
-    def open(cls, trial: Trial, place: Place) -> NetworkTraining:
-        """Return the training of `trial` as its newest checkpoint left it, or before its first step."""
+    def open(cls, trial: Trial, place: Place, join: Join = alone) -> NetworkTraining:
+        """Return the training of `trial` as its newest checkpoint left it, or before its first step.
+
+        `join` says what trains it.
+        """
         torch.set_num_threads(place.launch.threads)
         _choose_operations(place.launch.deterministic)
         data = _trial_data(trial, place)
@@ -75,12 +106,14 @@ class NetworkTraining:
         weights = place.folder.weights
         if found.checkpoint is None:
             state = begin(trial, data, place.group, weights=weights)
-            training = cls(trial, place, data, state, [])
+            rows = []
             if state.anew:
                 print(f"the warm start has no weights of these, which start anew: {', '.join(state.anew)}", flush=True)
         else:
             state = checkpoint.restore(found.checkpoint, trial, data, place.group, weights=weights)
-            training = cls(trial, place, data, state, found.checkpoint.rows)
+            rows = found.checkpoint.rows
+        goes_on = partial(_goes_on, trial, rows)
+        training = cls(trial, place, data, state, rows, join(state, data, goes_on))
         training._remove_later_epochs()
         return training
 
@@ -102,9 +135,9 @@ class NetworkTraining:
         """
         yield from list(self.rows)
         if not self.rows and self.trial.kind is Kind.TRIAL:
-            yield self._add(loop.first_row(self.state, self.data))
+            yield self._add(self.loop.first_row(self.state, self.data))
         timer = Timer(self.place.launch.checkpoint_minutes * 60)
-        while self.state.epoch < self.trial.epochs and not early_stopping.stop(self.rows, self.trial):
+        while _goes_on(self.trial, self.rows):
             yield self._add(self._next_epoch(timer))
             if self._epochs_are_due():
                 self._save()
@@ -116,9 +149,9 @@ class NetworkTraining:
 
     def finish(self) -> Metrics:
         """Test a retraining and leave its model; leave the weights that a trial was asked to keep."""
-        more: Metrics = {}
+        more: Metrics = {"fused": self.loop.fused}
         if self.trial.kind is Kind.RETRAINING:
-            more = self._test_and_save()
+            more = {**more, **self._test_and_save()}
         elif self.state.best is not None and self.place.group.rank == 0:
             self.state.model.load_state_dict(self.state.best)
             best = loop.best_of(self.rows, self.place.launch.metric)
@@ -160,7 +193,7 @@ class NetworkTraining:
     def _next_epoch(self, timer: Timer) -> Metrics:
         row = None
         while row is None:
-            row = loop.train_epoch(self.state, self.data, lambda: self._is_interrupted(timer))
+            row = self.loop.train_epoch(self.state, self.data, lambda: self._is_interrupted(timer))
             if row is None:
                 self._save()
                 self._end_with_allocation()
@@ -244,6 +277,15 @@ class Timer:
     def restart(self) -> None:
         """Begin anew."""
         self.started = time.monotonic()
+
+
+def _goes_on(trial: Trial, rows: list[Metrics]) -> bool:
+    """Return whether a trial wants another epoch after those that it has told.
+
+    In a group the state may be an epoch ahead.
+    """
+    told = len(rows) - (trial.kind is Kind.TRIAL)  # the first row of a trial is epoch 0
+    return told < trial.epochs and not early_stopping.stop(rows, trial)
 
 
 def _choose_operations(deterministic: bool) -> None:

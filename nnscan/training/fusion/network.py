@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from nnscan.tasks.outputs import Outputs
 
@@ -16,6 +16,10 @@ class StackedNetwork(Protocol):
     call means are a slice of the stack; all of them get the same number of examples.
     """
 
+    def admit(self, model: nn.Module, row: int) -> None:
+        """Take note of a network that lies in a row from now on: of what is neither parameter nor buffer."""
+        ...
+
     def forward(self, rows: slice, inputs: Tensor) -> Outputs:
         """Return what the networks give in training; what `backward` needs is kept until the next call.
 
@@ -23,7 +27,7 @@ class StackedNetwork(Protocol):
         ----------
         rows : slice
             Which networks: k rows of the stack, without a step.
-        inputs : Tensor of shape (k, n, ...), contiguous
+        inputs : Tensor of shape (k, n, ...), contiguous or one batch expanded over all k
             The examples of each network, normalised, in the type of the stack.
 
         Returns
@@ -42,5 +46,8 @@ class StackedNetwork(Protocol):
         ...
 
     def evaluate(self, rows: slice, inputs: Tensor) -> Outputs:
-        """Return what the networks give in evaluation mode; nothing is kept, and nothing of the stack changes."""
+        """Return what the networks give in evaluation mode; nothing of the stack changes.
+
+        It may lie in memory that the next call writes to.
+        """
         ...

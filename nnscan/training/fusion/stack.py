@@ -17,10 +17,10 @@ class Stack:
     """Rows for so many networks. A network that lies in a row computes, learns and is saved as ever, through views."""
 
     values: Tensor
-    """(rows, P) float32: of each network all trainable parameters, as `parameters.flatten` lays them out."""
+    """(rows, P), of each network all trainable parameters, as `parameters.flatten` lays them out."""
 
     gradients: Tensor
-    """(rows, P) beside them."""
+    """(rows, P), beside them."""
 
     parameters: Named
     """Views of `values` by name as in `named_parameters`: (rows, *shape of the parameter)."""
@@ -31,13 +31,16 @@ class Stack:
     buffers: Named
     """By name as in `named_buffers`: (rows, *shape), such as the running statistics of batch normalisation."""
 
+    generators: list[torch.Generator]
+    """Of each row: what its network draws from in training (dropout)."""
+
     @classmethod
     def like(cls, model: nn.Module, rows: int) -> Stack:
         """Return rows of zeros for networks like `model`, whose trainable parameters are all of one type."""
         trainable = {name: one for name, one in model.named_parameters() if one.requires_grad}
         starts, length = places(trainable.values())
         first = next(iter(trainable.values()))
-        values = torch.zeros(rows, length, dtype=first.dtype, device=first.device)
+        values = first.new_zeros(rows, length)
         gradients = torch.zeros_like(values)
         shapes = {name: (start, one.shape) for start, (name, one) in zip(starts, trainable.items(), strict=True)}
         return cls(
@@ -46,6 +49,7 @@ class Stack:
             parameters={name: placed(values, *where) for name, where in shapes.items()},
             parameter_gradients={name: placed(gradients, *where) for name, where in shapes.items()},
             buffers={name: one.new_zeros((rows, *one.shape)) for name, one in model.named_buffers()},
+            generators=[torch.Generator(first.device) for _ in range(rows)],
         )
 
     def admit(self, model: nn.Module, row: int) -> None:

@@ -1,0 +1,78 @@
+"""Which trials of a bundle can be trained together: those whose networks have one shape, and whose steps are alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from nnscan.identity import canonical_json
+from nnscan.trial import Kind, Settings, Trial
+
+OFF, AUTO = "off", "auto"
+"""What `--fuse` takes beside a number: each trial alone, or together where that is faster."""
+
+Numbered = tuple[Trial, int]
+"""A trial and the number of its attempt."""
+
+FREE: dict[str, tuple[str, ...]] = {
+    "data": ("augmentation", "normalization"),
+    "model": ("dropout",),
+    "optimizer": ("learning_rate", "momentum", "weight_decay", "betas", "epsilon", "schedule", "nesterov"),
+    "task": ("label_smoothing", "head_weight", "digit_weight", "prediction"),
+    "training": ("epochs", "seed", "gradient_clip", "early_stopping", "keep", "keep_every"),
+    "validation": ("folds", "holdout", "stratified"),
+}
+"""Options, by table, in which trials that are trained together may differ."""
+
+
+@dataclass(frozen=True)
+class Portion:
+    """Trials of a bundle."""
+
+    trials: list[Numbered]
+    shape: str
+    """What they have in common where they can be trained together, else ""."""
+
+
+def portions(trials: Iterable[Numbered], fuse: str) -> list[Portion]:
+    """Return `trials` in portions of those that can be trained together, and single ones, in the order of their first.
+
+    In a portion those come together that train on the same examples in the same order: a batch is gathered once.
+    """
+    parts: dict[tuple[str, str], list[Numbered]] = {}
+    for trial, number in trials:
+        shape = "" if fuse == OFF else shape_of(trial)
+        parts.setdefault((shape, "" if shape else trial.key), []).append((trial, number))
+    return [Portion(sorted(part, key=_examples), shape) for (shape, _), part in parts.items()]
+
+
+def shape_of(trial: Trial) -> str:
+    """Return what has to be equal in trials that are trained together; "" where it is trained alone.
+
+    Alone are: a user's own training, a retraining, several parts to a batch, bfloat16, and what records every step.
+    """
+    training = trial.settings["training"]
+    alone = (
+        trial.kind is not Kind.TRIAL
+        or "function" in training
+        or training["precision"] != "float32"
+        or training.get("accumulation", 1) > 1
+        or training.get("steps")
+    )
+    return "" if alone else canonical_json(_fixed(trial.settings))
+
+
+def _fixed(settings: Settings) -> dict[str, Any]:
+    fixed = {
+        table: {name: value for name, value in options.items() if name not in FREE.get(table, ())}
+        for table, options in settings.items()
+    }
+    momentum = bool(settings["optimizer"].get("momentum"))
+    dropout = settings["model"].get("dropout", 0.0) > 0
+    return {**fixed, "has": [momentum, settings["optimizer"].get("nesterov", False), dropout]}
+
+
+def _examples(numbered: Numbered) -> tuple[int, int, int]:
+    trial = numbered[0]
+    return trial.replicate, trial.settings["training"]["seed"], trial.fold

@@ -1,0 +1,157 @@
+"""How the trials of one shape are trained: how many at a time, and what computes their networks."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nnscan.fusing import AUTO
+from nnscan.results.folder import write_atomically
+from nnscan.tasks.outputs import changed
+from nnscan.training.fusion import vmapped
+from nnscan.training.fusion.core import NetworkOf
+from nnscan.training.fusion.network import StackedNetwork
+from nnscan.training.fusion.pairs import StackedPairs
+from nnscan.training.fusion.perceptrons import Perceptrons
+from nnscan.training.fusion.stack import Stack
+from nnscan.training.fusion.vmapped import Vmapped
+
+SIZES = (1, 4, 16, 64)
+"""How many networks are tried at a time: what a CPU's cache holds decides."""
+
+OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
+
+WORTH = 0.97
+"""A larger group has to take less than this share of a smaller one's time a network: memory is not free."""
+
+TIMED_SECONDS = 0.05
+"""Spent on each size, at least one step beside the first."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What trains the trials of one shape."""
+
+    size: int
+    """Trials at a time; 1: each by itself, by `nnscan.training.loop`."""
+    network_of: NetworkOf
+    reason: str = ""
+    """Why each by itself."""
+
+
+def choose(model: nn.Module, example: Tensor, fuse: str, remembered: Path, *, exact: bool = False) -> Choice:
+    """Return how networks like `model` are trained.
+
+    Parameters
+    ----------
+    model : nn.Module
+        On its device.
+    example : Tensor of shape (n, ...)
+        A batch of the size that they are trained on.
+    fuse : str
+        "auto", or how many at a time.
+    remembered : Path
+        Folder for what was measured: a shape is measured once on a kind of machine.
+    exact : bool
+        Whether only networks are trained together whose bits do not depend on the company.
+    """
+    special = _special(model)
+    if exact and Perceptrons.of(model, Stack.like(model, 1)) is None:
+        return Choice(1, Vmapped.of, "resources.deterministic: together its bits would depend on the company")
+    if fuse != AUTO:
+        reason = "" if special else vmapped.refusal(model, example)
+        return Choice(1 if reason else int(fuse), special or Vmapped.of, reason)
+    if special is None:
+        return Choice(1, Vmapped.of, "this network is as fast alone, so far as nnscan knows; --fuse N tries it")
+    measure = partial(_fastest, model, example, special)
+    return Choice(_remembered(remembered, model, example, measure), special)
+
+
+def _special(model: nn.Module) -> NetworkOf | None:
+    """Return the rule that networks like `model` have of their own."""
+    for kind in (Perceptrons, StackedPairs):
+        if kind.of(model, Stack.like(model, 1)) is not None:
+            return partial(_made, kind)
+    return None
+
+
+def _made(kind: type[Perceptrons] | type[StackedPairs], model: nn.Module, stack: Stack) -> StackedNetwork:
+    made = kind.of(model, stack)
+    assert made is not None  # it was when it was chosen
+    return made
+
+
+def _fastest(model: nn.Module, example: Tensor, network_of: NetworkOf) -> int:
+    """Return the size whose steps take least a network."""
+    best, least = 1, float("inf")
+    for size in SIZES:
+        if not _fits(model, example, size):
+            break
+        try:
+            seconds = _seconds(model, example, network_of, size) / size
+        except OUT_OF_MEMORY:
+            break
+        if seconds < least * WORTH:
+            best, least = size, seconds
+        elif seconds > 2 * least:
+            break  # a larger one will not be faster
+    return best
+
+
+def _fits(model: nn.Module, example: Tensor, size: int) -> bool:
+    """Return whether a group takes no more than a quarter of the memory that is free."""
+    parameters = sum(one.numel() for one in model.parameters())
+    needed = size * 4 * (4 * parameters + 8 * example.numel())  # values, gradients, moments; activations by guess
+    return needed <= _free_bytes(example.device) // 4
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
+    return 2**32
+
+
+def _seconds(model: nn.Module, example: Tensor, network_of: NetworkOf, size: int) -> float:
+    """Return the seconds of a step without loss and optimiser, the least of some."""
+    stack = Stack.like(model, size)
+    network, rows = network_of(model, stack), slice(0, size)
+    inputs = example.expand(size, *example.shape).contiguous()
+    least, ends = float("inf"), time.perf_counter() + TIMED_SECONDS
+    for step in range(1000):
+        started = time.perf_counter()
+        network.backward(changed(network.forward(rows, inputs), torch.ones_like))
+        if example.device.type == "cuda":
+            torch.cuda.synchronize(example.device)
+        now = time.perf_counter()
+        if step:  # the first makes the memory
+            least = min(least, now - started)
+        if step and now > ends:
+            break
+    return least
+
+
+def _remembered(folder: Path, model: nn.Module, example: Tensor, measure: Callable[[], int]) -> int:
+    """Return what was measured of this shape on such a machine before; else measure it, and leave a note."""
+    shape = [list(example.shape), str(example.device), platform.machine(), platform.processor(), torch.__version__]
+    text = json.dumps([str(model), *shape, torch.get_num_threads()])
+    path = folder / f"{blake2b(text.encode(), digest_size=12).hexdigest()}.json"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return int(json.loads(path.read_text())["size"])
+    size = measure()
+    with suppress(OSError):  # the next process measures again
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps({"size": size}).encode())
+    return size

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from trials import ADAM, MLP, SGD, trial
+
+from nnscan.fusing import OFF, portions, shape_of
+from nnscan.trial import Kind
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": {**ADAM, "learning_rate": 1.0, "betas": [0.5, 0.5], "schedule": {"name": "cosine"}}},
+        {"training": {"seed": 9, "epochs": 7, "gradient_clip": 1.0, "keep": "best"}},
+        {"training": {"early_stopping": {"patience": 3, "monitor": "val_accuracy"}}},
+        {"task": {"label_smoothing": 0.1}},
+        {"data": {"augmentation": {"crop_padding": 1}, "normalization": "none"}},
+        {"validation": {"folds": 9}},
+        {"fold": 3, "replicate": 2},
+    ],
+    ids=lambda changes: " ".join(changes),
+)
+def test_trials_that_differ_so_have_one_shape(changes: dict[str, Any]) -> None:
+    assert shape_of(trial(**changes)) == shape_of(trial()) != ""
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": {**MLP, "width": 17}},
+        {"model": {**MLP, "dropout": 0.5}},
+        {"optimizer": SGD},
+        {"training": {"batch_size": 8}},
+        {"task": {"loss": "mse"}},
+        {"data": {"name": "mnist"}},
+    ],
+    ids=lambda changes: " ".join(changes),
+)
+def test_trials_that_differ_so_have_not(changes: dict[str, Any]) -> None:
+    assert "" != shape_of(trial(**changes)) != shape_of(trial())
+
+
+def test_momentum_or_none_is_another_shape_and_its_value_is_not() -> None:
+    one, other, none = (shape_of(trial(optimizer={**SGD, "momentum": value})) for value in (0.5, 0.9, 0.0))
+    assert one == other != none
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": Kind.RETRAINING},
+        {"training": {"precision": "bfloat16"}},
+        {"training": {"accumulation": 2}},
+        {"training": {"steps": ["loss"]}},
+        {"training": {"function": "functions:learn"}},
+    ],
+    ids=str,
+)
+def test_what_is_trained_alone_has_none(changes: dict[str, Any]) -> None:
+    assert shape_of(trial(**changes)) == ""
+
+
+def test_portions_keep_the_order_of_their_first_and_gather_what_has_the_same_examples() -> None:
+    wide, narrow = MLP, {**MLP, "width": 3}
+    trials = [(trial(model=model, fold=fold), 1) for model in (wide, narrow, wide) for fold in (1, 0)]
+    found = portions(trials, "auto")
+    told = [[(one.settings["model"]["width"], one.fold) for one, _ in portion.trials] for portion in found]
+    assert told == [[(16, 0), (16, 0), (16, 1), (16, 1)], [(3, 0), (3, 1)]]
+
+
+def test_off_makes_each_trial_a_portion() -> None:
+    trials = [(replace(trial(fold=fold), key=str(fold)), 1) for fold in range(3)]
+    assert [len(portion.trials) for portion in portions(trials, OFF)] == [1, 1, 1]

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from trials import CNN, MLP
+
+from nnscan.models.build import build
+from nnscan.training.fusion import choice
+from nnscan.training.fusion.choice import SIZES, choose
+
+
+def network(model: dict[str, Any]) -> nn.Module:
+    return build(model, (1, 8, 8), 3)
+
+
+def example(count: int = 16) -> torch.Tensor:
+    return torch.rand(count, 1, 8, 8)
+
+
+def test_the_size_is_measured_once_a_shape_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = choose(network(MLP), example(), "auto", tmp_path)
+    assert (found.size in SIZES, found.reason) == (True, "")
+    [note] = tmp_path.iterdir()
+    assert json.loads(note.read_text()) == {"size": found.size}
+    monkeypatch.setattr(choice, "_fastest", lambda *_: pytest.fail("measured again"))
+    assert choose(network(MLP), example(), "auto", tmp_path).size == found.size
+    note.write_text('{"si')  # torn: measured again
+    with pytest.raises(BaseException, match="measured again"):
+        choose(network(MLP), example(), "auto", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "size"),
+    [
+        ({1: 1.0, 4: 2.0, 16: 4.0, 64: 8.0}, 64),  # a step of many costs little more than one of one
+        ({1: 1.0, 4: 2.0, 16: 16.0, 64: 64.0}, 4),  # the cache is full
+        ({1: 1.0, 4: 4.0, 16: 16.0, 64: 64.0}, 1),  # nothing is gained
+        ({1: 1.0, 4: 9.0, 16: 0.1, 64: 0.1}, 1),  # one that is twice as slow ends the search
+    ],
+    ids=["overhead", "cache", "arithmetic", "slow"],
+)
+def test_the_fastest_size_a_network_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float], size: int
+) -> None:
+    monkeypatch.setattr(choice, "_seconds", lambda model, example, network_of, count: seconds[count])
+    assert choose(network(MLP), example(), "auto", tmp_path).size == size
+
+
+def test_a_size_without_memory_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def seconds(model: nn.Module, example: torch.Tensor, network_of: Any, count: int) -> float:
+        if count > 4:
+            raise MemoryError
+        return 1.0
+
+    monkeypatch.setattr(choice, "_seconds", seconds)
+    assert choose(network(MLP), example(), "auto", tmp_path / "a").size == 4
+    monkeypatch.setattr(choice, "_free_bytes", lambda device: 0)
+    assert choose(network(MLP), example(), "auto", tmp_path / "b").size == 1
+
+
+def test_a_network_without_a_rule_of_its_own_is_trained_alone_unless_asked(tmp_path: Path) -> None:
+    found = choose(network(CNN), example(), "auto", tmp_path)
+    assert (found.size, bool(found.reason)) == (1, True)
+    assert choose(network(CNN), example(), "3", tmp_path).size == 3
+
+
+def test_exact_bits_leave_only_perceptrons_together(tmp_path: Path) -> None:
+    assert choose(network(MLP), example(), "3", tmp_path, exact=True).size == 3
+    found = choose(network(CNN), example(), "3", tmp_path, exact=True)
+    assert (found.size, "deterministic" in found.reason) == (1, True)
+
+
+def test_what_vmap_refuses_is_trained_alone_though_asked(tmp_path: Path) -> None:
+    model = network(CNN)
+    next(model.parameters()).requires_grad_(False)
+    found = choose(model, example(), "3", tmp_path)
+    assert (found.size, "not trained" in found.reason) == (1, True)
