@@ -45,7 +45,8 @@ def run(command: Sequence[str], folder: Path, *, memory: bool = False) -> Run:
     """Run `command` in `folder`; what it prints on stderr is shown where it fails."""
     # nnscan from this checkout, wherever the command runs; after it what the caller has, as a folder with Optuna
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    # Ray puts its workers at niceness 15: on a machine that others use, too, everything else would come first
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "RAY_worker_niceness": "0"}
     started = time.monotonic()
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=errors)
