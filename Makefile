@@ -39,19 +39,26 @@ test: lint
 test-slow: setup
 	$(RUN)python -m pytest -m slow
 
-# make bench DATA=FOLDER also runs those that need real data: MNIST/raw and muffin_chihuahua below FOLDER.
+# make bench DATA=FOLDER also runs those that need real data: MNIST/raw, cifar-10-batches-py and muffin_chihuahua below FOLDER.
 bench: setup
 	$(RUN)python benchmarks/start.py
 	$(RUN)python benchmarks/expand.py
 	$(RUN)python benchmarks/noop.py
 	$(RUN)python benchmarks/store.py
 	$(RUN)python benchmarks/summarize.py
+	$(RUN)python benchmarks/summarize.py --against-duckdb
+	$(RUN)python benchmarks/digits_grid.py
+	$(RUN)python benchmarks/growth.py
 	$(RUN)python benchmarks/ddp.py
 	@if command -v sbatch >/dev/null; then $(RUN)python benchmarks/slurm.py --folder "$$PWD"; fi
 ifdef DATA
 	$(RUN)python benchmarks/single_trial.py '$(DATA)'
 	$(RUN)python benchmarks/mnist_grid.py '$(DATA)'
+	$(RUN)python benchmarks/pairs_grid.py '$(DATA)'
+	$(RUN)python benchmarks/cifar_cnn.py '$(DATA)'
 	$(RUN)python benchmarks/image_folder.py '$(DATA)/muffin_chihuahua'
+	$(RUN)python benchmarks/folder_grid.py '$(DATA)/muffin_chihuahua' --epochs 2
+	$(RUN)python benchmarks/folder_grid.py '$(DATA)/muffin_chihuahua' --images 500 --enlarge 640
 endif
 
 clean:

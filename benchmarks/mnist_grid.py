@@ -1,8 +1,8 @@
 """A grid of 60 MNIST trials as whole processes: nnscan, a loop written by hand, Optuna, Ray Tune.
 
 The MLP 784-64-64-10, 4 learning rates x 5 folds x 3 replicates, 3 epochs, batch 64, Adam. nnscan also evaluates before
-the first epoch, keeps training accuracy, every class's accuracy and tables. Optuna (not a dependency of nnscan: pip
-install optuna) and Ray Tune train some of the trials; what they take for these is scaled to all.
+the first epoch, keeps training accuracy, every class's accuracy and tables. Optuna and Ray Tune train some of the
+trials; what they take for these is scaled to all. Optuna is no dependency of nnscan: without it that way is left out.
 
 usage: python benchmarks/mnist_grid.py DATA_ROOT [--repeat N] [--without-peers]
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from grids import WAYS, Way, by_hand, launched, measure, table
@@ -35,8 +36,9 @@ optimizer.learning_rate = [0.01, 0.003, 0.001, 0.0001]
 """
 TRIALS = 60
 EPOCHS = 3
+OPTUNA = "optuna_grid.py"
 PEERS = {
-    "Optuna, GridSampler, two processes": ("optuna_grid.py", 4),
+    "Optuna, GridSampler, two processes": (OPTUNA, 4),
     "Ray Tune": ("ray_tune_plain.py", 4),
     "Ray Tune, reused actors": ("ray_tune_plain.py", 4, "--reuse"),
 }
@@ -55,7 +57,8 @@ def main() -> None:
     ]
     ways.append(Way("loop by hand, two processes", partial(by_hand, "bare_loop.py", asked.data_root, EPOCHS)))
     if not asked.without_peers:
-        ways += [peer(name, asked.data_root, *told) for name, told in PEERS.items()]
+        there = {name: told for name, told in PEERS.items() if find_spec("optuna") or told[0] != OPTUNA}
+        ways += [peer(name, asked.data_root, *told) for name, told in there.items()]
     measure(ways, asked.repeat, once=list(PEERS))
     table(f"{TRIALS} MNIST trials, {EPOCHS} epochs", ways)
 
