@@ -2,8 +2,7 @@
 
 The batch is then the long side of every product, a statistic of a channel is a sum over a row, and pooling a maximum
 of whole rows. Each layer has its backward, and memory of its own that it writes to in every step: a fresh tensor of
-4 MB costs 240 us of page faults. So a layer is for k rows of a stack and one size of batch; it never writes to what it
-is given.
+4 MB costs 240 us of page faults. So a layer is for k rows of a stack and one size of batch.
 """
 
 from __future__ import annotations
@@ -107,7 +106,7 @@ class Normalization:
         self.running_mean = rows.buffers["running_mean"][..., None]
         self.running_variance = rows.buffers["running_var"][..., None]
         self.batches = rows.buffers["num_batches_tracked"]
-        self.centred, self.outputs, self.gradient = rows.room(), rows.room(), rows.room()
+        self.centred, self.outputs = rows.room(), rows.room()
         self.factor = self.scale = rows.room()
 
     def forward(self, inputs: Tensor, *, training: bool) -> Tensor:
@@ -135,17 +134,16 @@ class Normalization:
         return torch.mul(self.centred, self.scale, out=self.outputs).add_(self.bias)
 
     def backward(self, gradient: Tensor) -> Tensor:
-        """Write the gradients of weights and biases; return that of the inputs. `forward` comes before another.
+        """Write the gradients of weights and biases; return that of the inputs, in the memory of `gradient`.
 
-        Ioffe and Szegedy 2015, "Batch Normalization", section 3.
+        `forward` comes before another. Ioffe and Szegedy 2015, "Batch Normalization", section 3.
         """
         count = gradient.shape[-1]
         torch.sum(gradient, -1, keepdim=True, out=self.bias_gradient)
-        along = torch.mul(gradient, self.centred, out=self.gradient).sum(-1, keepdim=True).mul_(self.factor)
+        along = torch.mul(gradient, self.centred, out=self.outputs).sum(-1, keepdim=True).mul_(self.factor)
         self.weight_gradient.copy_(along)
         self.centred.mul_(along.mul_(self.factor).div_(count))
-        torch.sub(gradient, self.centred, out=self.gradient)
-        return self.gradient.sub_(self.bias_gradient / count).mul_(self.scale)
+        return gradient.sub_(self.centred).sub_(self.bias_gradient / count).mul_(self.scale)
 
     def _by_running_statistics(self, inputs: Tensor) -> Tensor:
         scale = (self.running_variance + self.epsilon).rsqrt_().mul_(self.weight)

@@ -37,7 +37,7 @@ class _Part:
     """(2, 2 x outputs, 12 x channels), for upper and lower pixels, the same for left and right ones."""
 
     sides: Tensor
-    """(2, 2 x outputs, c): room for the left and right pixels of the windows, upper and lower; then for gradients."""
+    """(2, 2 x outputs, c): room for left and right pixels of the windows, upper and lower; then for their gradients."""
 
     greater: Tensor
     """(2 x outputs, c): room for the greater of both sides; then for its gradient."""
@@ -46,10 +46,7 @@ class _Part:
     """Upper and lower of these, (outputs, c) each."""
 
     outputs: Tensor
-    """(outputs, c), the greatest of each window."""
-
-    gradient: Tensor
-    """That of the outputs."""
+    """(outputs, c): the greatest of each window; then its gradient."""
 
     left: Tensor
     """(2 x outputs, c): 1 where the left pixel is as great as the right one, else 0."""
@@ -74,8 +71,8 @@ class _Part:
     def backward(self) -> None:
         """Add to the gradient of the kernels."""
         upper, lower = self.levels
-        torch.mul(self.gradient, self.upper, out=upper)
-        torch.sub(self.gradient, upper, out=lower)
+        torch.mul(self.outputs, self.upper, out=upper)
+        torch.sub(self.outputs, upper, out=lower)
         left, right = self.sides
         torch.mul(self.greater, self.left, out=left)
         torch.sub(self.greater, left, out=right)
@@ -98,7 +95,7 @@ class PooledConvolution:
         k, outputs, channels = self.weight.shape[:3]
         self.kernels = self.weight.new_zeros(k, 2, outputs, 3, channels, 4)
         self.kernel_gradient = self.weight.new_zeros(k, 3, channels, 4, 2, outputs)
-        self.images, self.outputs, self.gradient = rows.room(), rows.room(), rows.room()
+        self.images, self.outputs = rows.room(), rows.room()
         self.parts: list[_Part] = []
 
     def forward(self, images: Tensor, *, training: bool) -> Tensor:
@@ -114,9 +111,9 @@ class PooledConvolution:
         return self.outputs.add_(self.bias).clamp_min_(0)
 
     def backward(self, gradient: Tensor) -> None:
-        """Write the gradients of weights and biases, given that of the outputs."""
-        through_relu(gradient, self.outputs, self.gradient)
-        torch.sum(self.gradient, -1, out=self.bias_gradient)
+        """Write the gradients of weights and biases, given that of the outputs; `forward` comes before another."""
+        through_relu(gradient, self.outputs, self.outputs)
+        torch.sum(self.outputs, -1, out=self.bias_gradient)
         self.kernel_gradient.zero_()
         for part in self.parts:
             part.backward()
@@ -132,7 +129,6 @@ class PooledConvolution:
         count = ceil(side / max(1, max(COLUMNS, VALUES // (4 * outputs)) // (side * n)))
         bounds = [number * side // count for number in range(count + 1)]
         self.outputs.resize_(k, outputs, side**2 * n)
-        self.gradient.resize_(k, outputs, side**2 * n)
         room = images.new_empty(6 * outputs * ceil(side / count) * side * n)
         for row in range(k):
             self.parts += [self._part(row, slice(*some), seen[row], room) for some in pairwise(bounds)]
@@ -154,7 +150,6 @@ class PooledConvolution:
             greater=greater,
             levels=(greater[:outputs], greater[outputs:]),
             outputs=self.outputs[row, :, columns],
-            gradient=self.gradient[row, :, columns],
             left=room.new_empty(2 * outputs, c),
             upper=room.new_empty(outputs, c),
             kernel_gradient=self.kernel_gradient[row].view(12 * channels, 2 * outputs),
