@@ -32,7 +32,7 @@ from nnscan.trial import Status
 PLAN_COLUMNS = ("key", "configuration", "family")
 """Of plan.parquet, as far as a follower reads it."""
 
-_COUNTED = ("trial", "status", "failure", "attempt", "metric", "score", "seconds")
+_COUNTED = ("trial", "status", "failure", "attempt", "metric", "score", "seconds", "fused")
 """Columns of trials/ that counts are made of."""
 
 _ENDED = {Status.COMPLETED: State.COMPLETED, Status.DIVERGED: State.DIVERGED, Status.FAILED: State.FAILED}
@@ -165,7 +165,7 @@ class Follower:
         score = row.get("score") if row.get("metric") == self._metric else None
         trial = np.array([row["trial"]], dtype="S")
         state = np.array([_ENDED[Status(row["status"])]], dtype=np.int64)
-        self._tally.end(trial, state, _one(score), _one(row.get("seconds")))
+        self._tally.end(trial, state, _one(score), _own_seconds(_one(row.get("seconds")), _one(row.get("fused"))))
         if self._details:
             self._details.end(row)
 
@@ -174,7 +174,9 @@ class Follower:
             same = pc.equal(table["metric"], self._metric).fill_null(False).to_numpy()
             scores = np.where(same, floats(table["score"]), math.nan)
             trials = np.array(table["trial"].to_pylist(), dtype="S")
-            self._tally.end(trials, ended_states(table), scores, floats(table["seconds"]))
+            self._tally.end(
+                trials, ended_states(table), scores, _own_seconds(floats(table["seconds"]), floats(table["fused"]))
+            )
             if self._details:
                 self._details.take_part(table)
 
@@ -184,15 +186,19 @@ class Follower:
         running = [trial for tail in writing for trial in tail.trials]
         counts = self._tally.counts(running)
         left = self._tally.seconds_of_work(counts)
-        at_once = max(len(writing), len(running))  # a worker may train many together
         return Progress(
             **_named(counts.sum(axis=0)),
             families=tuple(_family(self._tally, name, counts, smallest) for name in self._tally.members),
             metric=self._metric,
             seconds=time.monotonic() - self._began,
-            seconds_left=left / at_once if writing and math.isfinite(left) else None,
+            seconds_left=left / len(writing) if writing and math.isfinite(left) else None,
             highlights=self._details.look(running, counts) if self._details else None,
         )
+
+
+def _own_seconds(seconds: Floats, fused: Floats) -> Floats:
+    """Return what each trial took of its worker's time, which it shared with those that it was trained with."""
+    return seconds / np.where(fused > 1, fused, 1)
 
 
 def _family(tally: Tally, name: str, counts: Integers, smallest: bool) -> FamilyProgress:

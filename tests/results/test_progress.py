@@ -166,6 +166,22 @@ def test_time_left_counts_what_a_configuration_took_and_who_works(scan):
     assert follower.poll().seconds_left is None
 
 
+@pytest.mark.parametrize("sealed", [False, True], ids=["journal", "part"])
+def test_trials_that_were_trained_together_share_their_time(scan, sealed):
+    one, two = Writer(scan, "b1", PLACE), Writer(scan, "b2", PLACE)
+    for fold in (0, 1):
+        one.start(start_of(GRID[0], fold))
+        end(one, GRID[0], fold, seconds=20.0, fused=2)
+    if sealed:
+        one.close()
+        store.seal_all(scan)
+    follower = Follower(scan)
+    two.start(start_of(GRID[0], 2))
+    # Half a trial is left of the first configuration and three each of the five others, at 10 s all; one worker.
+    workers = 1 if sealed else 2
+    assert follower.poll().seconds_left == pytest.approx((5 + 150) / workers)
+
+
 def test_families_share_trials_and_the_scan_counts_them_once(scan):
     follower = Follower(scan, plan_of({"all": GRID, "first": GRID[:1]}))
     write_bundle(scan, "b1", [(GRID[0], fold, 0.5) for fold in range(3)])
