@@ -38,12 +38,13 @@ class Portion:
 def portions(trials: Iterable[Numbered], fuse: str) -> list[Portion]:
     """Return `trials` in portions of those that can be trained together, and single ones, in the order of their first.
 
-    In a portion those come together that train on the same examples in the same order: a batch is gathered once.
+    In a portion those come together that train on the same examples in the same order: a batch is gathered once. One
+    that a process died of, or that failed, goes by itself the next time: it would take its company along.
     """
     parts: dict[tuple[str, str], list[Numbered]] = {}
     for trial, number in trials:
         shape = "" if fuse == OFF else shape_of(trial)
-        parts.setdefault((shape, "" if shape else trial.key), []).append((trial, number))
+        parts.setdefault((shape, "" if shape and number == 1 else trial.key), []).append((trial, number))
     return [Portion(sorted(part, key=_examples), shape) for (shape, _), part in parts.items()]
 
 

@@ -71,6 +71,13 @@ def test_portions_keep_the_order_of_their_first_and_gather_what_has_the_same_exa
     assert told == [[(16, 0), (16, 0), (16, 1), (16, 1)], [(3, 0), (3, 1)]]
 
 
+def test_what_is_tried_again_goes_by_itself() -> None:
+    trials = [(replace(trial(fold=fold), key=str(fold)), number) for fold, number in enumerate((1, 2, 1, 3))]
+    found = portions(trials, "auto")
+    assert [[one.fold for one, _ in portion.trials] for portion in found] == [[0, 2], [1], [3]]
+    assert {portion.shape for portion in found} == {shape_of(trial())}
+
+
 def test_off_makes_each_trial_a_portion() -> None:
     trials = [(replace(trial(fold=fold), key=str(fold)), 1) for fold in range(3)]
     assert [len(portion.trials) for portion in portions(trials, OFF)] == [1, 1, 1]
