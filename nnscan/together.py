@@ -78,11 +78,18 @@ class Together:
         begun = []
         while self.waiting and not self.ends and len(self.running) < self.company.size:
             numbered = self.waiting.popleft()
-            if self.hands.may_begin(numbered[0]):
+            if self._may_begin(numbered[0]):
                 begun.append(self._begin(numbered))
         for attempt in begun:
             if attempt in self.running:
                 self._go_on(attempt)
+
+    def _may_begin(self, trial: Trial) -> bool:
+        try:
+            return self.hands.may_begin(trial)
+        except AllocationEndedError as error:  # those that run hear of it, too, and save themselves
+            self.ends = error
+            return False
 
     def _begin(self, numbered: Numbered) -> _Attempt:
         attempt = _Attempt(numbered, self.hands.begin(*numbered))

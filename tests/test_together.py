@@ -140,6 +140,28 @@ def test_the_end_of_the_allocation_saves_all_and_the_next_goes_on_bit_for_bit(
     assert list(bench.folder.checkpoints.glob("*")) == []
 
 
+def test_those_that_run_are_saved_where_the_time_takes_no_other(
+    expected: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(scan(), tmp_path, fuse="2")
+    allocation, asked = Allocation(), []
+
+    def check_time(allocation: Allocation, pace: Any, trial: Any) -> None:
+        asked.append(trial.key)
+        if len(asked) == 4:  # two have ended together, a third has begun
+            allocation.end(Reason.TIME_LIMIT)
+            raise AllocationEndedError(Reason.TIME_LIMIT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nnscan.worker._check_time", check_time)
+        with pytest.raises(AllocationEndedError):
+            bench.run(allocation=allocation)
+    assert len(bench.rows("status")) == 2
+    assert len(list(bench.folder.checkpoints.glob("*.pt"))) == 1
+    bench.run()
+    assert differences(bench.folder, expected.folder) == []
+
+
 def test_nothing_begins_once_the_scan_was_asked_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(scan(), tmp_path, fuse="2")
     write = Writer.epoch
