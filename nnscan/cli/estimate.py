@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +31,19 @@ def estimate_lines(estimate: Estimate) -> Iterator[str]:
 
 
 def _family_lines(family: FamilyEstimate) -> Iterator[str]:
-    yield f"{family.name}: {count(family.configurations, 'configuration')}, {count(family.trials, 'trial')}"
+    yield f"{family.name}: {_configurations(family)}, {count(family.trials, 'trial')}"
     paths = max((len(path) for path in family.axes), default=0)
     for path, values in family.axes.items():
         shown = ", ".join(_value(value) for value in values[:MOST_VALUES])
         more = ", ..." if len(values) > MOST_VALUES else ""
         yield f"  {path:<{paths}}  {len(values):>3}  {shown}{more}"
+
+
+def _configurations(family: FamilyEstimate) -> str:
+    """How many; and of how many combinations of the axes, where some vary together or belong to one grid of several."""
+    combinations = math.prod(map(len, family.axes.values()))
+    of = f" of {combinations:,} combinations" if combinations > family.configurations else ""
+    return f"{count(family.configurations, 'configuration')}{of}"
 
 
 def _value(value: Any) -> str:

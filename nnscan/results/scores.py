@@ -298,13 +298,22 @@ def _comparable(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def codes_of(column: pa.ChunkedArray | pa.Array) -> tuple[Integers, pa.Array]:
-    """Return for each element an index into the distinct values (-1 of a null), and those values."""
+    """Return for each element an index into the distinct values (-1 of a null), and those values.
+
+    Of a dictionary those that no element has are left out: rows that were filtered keep the whole.
+    """
     if isinstance(column, pa.ChunkedArray) and pa.types.is_dictionary(column.type):
         column = column.unify_dictionaries()
     array = _combined(column)
     if not pa.types.is_dictionary(array.type):
         array = array.dictionary_encode()
-    return _integers(array.indices, missing=-1), array.dictionary
+    codes = _integers(array.indices, missing=-1)
+    used = np.zeros(len(array.dictionary) + 1, dtype=bool)
+    used[codes] = True  # a null marks the last
+    if used[:-1].all():
+        return codes, array.dictionary
+    places = np.append(np.cumsum(used[:-1]) - 1, -1)
+    return places[codes], array.dictionary.filter(pa.array(used[:-1]))
 
 
 def floats(column: pa.ChunkedArray) -> Floats:

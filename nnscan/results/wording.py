@@ -77,6 +77,11 @@ def number(value: float, digits: int = 1) -> str:
     return UNKNOWN if math.isnan(value) else f"{value:.{digits}f}"
 
 
+def configurations_have(count: int) -> str:
+    """Return the beginning of a sentence about so many configurations."""
+    return "1 configuration has" if count == 1 else f"{count:,} configurations have"
+
+
 def mark(leader: Leader) -> str:
     """Return the sign of a row: "*" of the winner, "=" of those tied with it."""
     return "*" if leader.winner else "=" if leader.tied else ""

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
-from nnscan.cli.estimate import MOST_ARRAYS, slurm_lines
-from nnscan.estimate import SlurmEstimate
+from pathlib import Path
+
+from nnscan.cli.estimate import MOST_ARRAYS, estimate_lines, slurm_lines
+from nnscan.estimate import SlurmEstimate, dry_run
+from nnscan.launch_options import LaunchOptions
 from nnscan.launchers.slurm.plan import ArrayPlan
+from nnscan.results.folder import ScanFolder
+from nnscan.scan import read
 
 ARRAY = ArrayPlan(((0, 50), (50, 100)), at_once=2, minutes=90)
 
@@ -37,3 +42,29 @@ def test_a_cluster_that_is_not_known_is_told() -> None:
 
 def test_many_arrays_are_counted() -> None:
     assert "and 3 arrays more" in lines(*[ARRAY] * (MOST_ARRAYS + 3))
+
+
+def test_axes_that_vary_together_are_told_by_their_combinations(tmp_path: Path) -> None:
+    scan = """
+    name = "coupled"
+    [data]
+    name = "digits"
+    [optimizer]
+    name = "sgd"
+    [training]
+    epochs = 1
+    [[grid]]
+    family = "Coupled"
+    model.name = "mlp"
+    model.width = [8, 16, 32]
+    model.depth = [1, 2, 3]
+    zip = ["model.width", "model.depth"]
+    [[grid]]
+    family = "Plain"
+    model.name = "mlp"
+    model.width = [8, 16]
+    """
+    estimate = dry_run(read(scan), ScanFolder(tmp_path / "coupled"), LaunchOptions(cluster="inline"))
+    told = [line for line in estimate_lines(estimate) if line.startswith(("Coupled", "Plain"))]
+    assert told[0].startswith("Coupled: 3 configurations of 9 combinations, ")
+    assert told[1].startswith("Plain: 2 configurations, ")

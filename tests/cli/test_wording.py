@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nnscan.cli import wording
-from nnscan.results.wording import spread, value_text
+from nnscan.results.wording import configurations_have, spread, value_text
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,11 @@ def test_a_single_value_has_no_spread() -> None:
 )
 def test_a_spread_has_the_decimals_of_its_mean(mean: float, std: float, said: str) -> None:
     assert spread(mean, std) == said
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "1 configuration has"), (2000, "2,000 configurations have")])
+def test_sentences_about_configurations_begin(count: int, said: str) -> None:
+    assert configurations_have(count) == said
 
 
 def test_a_digest_is_told_by_its_beginning() -> None:

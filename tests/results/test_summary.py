@@ -1,11 +1,13 @@
 """What is read off the tables, against plain loops over dictionaries."""
 
+import json
 import math
 import statistics
 from collections import Counter
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,6 +30,7 @@ from nnscan.identity import configuration_key
 from nnscan.results import store, summary
 from nnscan.results.folder import ScanFolder
 from nnscan.results.journal import Cause
+from nnscan.results.scores import codes_of
 from nnscan.results.selection import ties
 from nnscan.trial import Kind
 
@@ -258,6 +261,34 @@ def test_an_unknown_name_is_answered_with_the_nearest(options, expected):
 def test_families_are_chosen_by_name():
     found = summarize(all_scored(lambda index, fold: 0.5), {"a": GRID[:2], "b": GRID[2:]}, families=["b"])
     assert ([family.name for family in found.families], found.counts.total) == (["b"], 12)
+
+
+@pytest.mark.parametrize(
+    ("values", "codes", "distinct"),
+    [
+        ([1, None, 1, 2], [0, -1, 0, 1], ["b", "c"]),
+        ([None, None], [-1, -1], []),
+        ([2, 0, 1], [2, 0, 1], ["a", "b", "c"]),
+        ([], [], []),
+    ],
+    ids=["one unused", "nulls alone", "all used", "empty"],
+)
+def test_codes_know_only_the_values_of_a_dictionary_that_rows_have(values, codes, distinct):
+    column = pa.DictionaryArray.from_arrays(pa.array(values, pa.int32()), pa.array(["a", "b", "c"]))
+    found, names = codes_of(pa.chunked_array([column]))
+    assert (found.tolist(), names.to_pylist()) == (codes, distinct)
+
+
+def test_a_folder_is_summarized_by_family(tmp_path):
+    folder = write_scan(tmp_path / "s")
+    table = pq.read_table(folder.plan)
+    second = pa.array(["B" if index < 9 else "A" for index in range(len(table))])
+    place = table.schema.get_field_index("family")
+    axes = {"axes": {"A": [], "B": []}, "schemas": json.loads(table.schema.metadata[b"nnscan"])["schemas"]}
+    changed = table.set_column(place, "family", second).replace_schema_metadata({"nnscan": json.dumps(axes)})
+    pq.write_table(changed, folder.plan)
+    (family,) = summary.summarize_folder(folder, families=["A"]).families
+    assert (family.name, family.configurations) == ("A", len(GRID) - 3)
 
 
 def epochs_of(curves_by_trial, metric):

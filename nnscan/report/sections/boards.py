@@ -15,6 +15,7 @@ from nnscan.results.leaderboard import FamilySummary, Incomplete, Leader
 from nnscan.results.wording import (
     KEY_DIGITS,
     UNKNOWN,
+    configurations_have,
     deviation,
     duration,
     number,
@@ -57,7 +58,7 @@ def _family(material: Material, family: FamilySummary) -> Html:
     if family.incomplete:
         parts.append(_incomplete(family, material.summary.metric))
     if family.untouched:
-        parts.append(element("p", f"{family.untouched:,} configurations have not begun.", class_="note"))
+        parts.append(element("p", f"{configurations_have(family.untouched)} not begun.", class_="note"))
     return element("div", joined(parts), class_="family")
 
 

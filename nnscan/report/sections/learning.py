@@ -16,6 +16,7 @@ from nnscan.report.sections.section import Section
 from nnscan.report.winners import winner_curves
 from nnscan.results.leaderboard import FamilySummary
 from nnscan.results.selection import Flags
+from nnscan.results.wording import configurations_have
 
 
 def section(material: Material) -> Section | None:
@@ -56,7 +57,7 @@ def _missing(material: Material) -> Iterator[Html]:
     configurations = sum(family.configurations for family in material.families)
     there = len(set(material.completed["configuration"].to_pylist()))
     if there < configurations:
-        text = f"{configurations - there:,} configurations have no completed trial, and no curve."
+        text = f"{configurations_have(configurations - there)} no completed trial, and no curve."
         yield element("p", text, class_="note")
 
 
