@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,18 @@ class RandomStates:
         """Seed the generators, and return their states."""
         seed_generators(seed)
         return cls.now(device)
+
+    @classmethod
+    def of(cls, generator: torch.Generator) -> RandomStates:
+        """Return the states as they are, with `generator` in place of torch's own of its device."""
+        now, own = cls.now(generator.device), generator.get_state()
+        return replace(now, cuda=own) if generator.device.type == "cuda" else replace(now, cpu=own)
+
+    def give(self, generator: torch.Generator) -> None:
+        """Let `generator` go on as torch's own of its device would."""
+        state = self.cuda if generator.device.type == "cuda" else self.cpu
+        if state is not None:
+            generator.set_state(state)
 
     def to_json(self) -> str:
         """Return the states as text, which can travel."""

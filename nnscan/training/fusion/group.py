@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 
 import torch
@@ -86,8 +86,7 @@ class FusedGroup:
         """Leave the epoch between two steps, so that each trial can be saved."""
         for member in members:
             member.state.sums.seconds += seconds
-            now = RandomStates.now(member.data.device)
-            member.state.random = replace(now, cpu=self._built.stack.generators[member.row].get_state())
+            member.state.random = RandomStates.of(self._built.stack.generators[member.row])
 
     def _finish(self, members: Sequence[Member], started: float) -> None:
         """Evaluate after the epoch's last step: each member finds its row."""

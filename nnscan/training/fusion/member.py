@@ -74,7 +74,7 @@ class Member:
             state.augmentation.manual_seed(epoch_seed(state, Purpose.AUGMENTATION))
             generator.manual_seed(dropout_seed(state))
         elif state.random is not None:
-            generator.set_state(state.random.cpu)
+            state.random.give(generator)
         self._count_in(sums)
 
     def _count_in(self, sums: EpochSums) -> None:
