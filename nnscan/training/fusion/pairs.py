@@ -52,9 +52,12 @@ class StackedPairs:
         """Take note of nothing: networks of one shape differ in their parameters and buffers alone."""
 
     def forward(self, rows: slice, inputs: Tensor) -> Outputs:
-        """Return what the networks give for inputs (k, n, 2, H, H) in training."""
+        """Return what the networks give for inputs (k, n, 2, H, H) in training.
+
+        With one batch expanded over all networks their convolutions are one product.
+        """
         self._last = self._network(rows, inputs)
-        return self._last.forward(inputs, training=True)
+        return self._last.forward(_once(inputs), training=True)
 
     def backward(self, gradients: Outputs) -> None:
         """Write the gradients of the parameters, given those of what `forward` returned; once for each `forward`."""
@@ -63,11 +66,12 @@ class StackedPairs:
 
     def evaluate(self, rows: slice, inputs: Tensor) -> Outputs:
         """Return what the networks give in evaluation mode."""
-        return self._network(rows, inputs).forward(inputs, training=False)
+        return self._network(rows, inputs).forward(_once(inputs), training=False)
 
     def _network(self, rows: slice, inputs: Tensor) -> _Network:
         start, stop, _ = rows.indices(len(self.stack.values))
-        key = (start, stop, *inputs.shape[1:])
+        shared = stop - start > 1 and inputs.stride(0) == 0
+        key = (start, stop, shared, *inputs.shape[1:])
         if key not in self._kept:
             if len(self._kept) == KEPT:
                 del self._kept[next(iter(self._kept))]
@@ -80,6 +84,11 @@ class StackedPairs:
             return _Siamese(rows, self.model, side)
         assert isinstance(self.model, nn.Sequential)
         return _Pair(rows, self.model, side)
+
+
+def _once(inputs: Tensor) -> Tensor:
+    """Return inputs (k, n, ...), or (1, n, ...) where all networks see the same."""
+    return inputs[:1] if inputs.stride(0) == 0 else inputs
 
 
 def _is_known(model: nn.Module) -> bool:
@@ -159,18 +168,15 @@ class _Backbone:
 
     def __init__(self, rows: Rows, model: Backbone, image: tuple[int, int, int]) -> None:
         first, second = rows.within("first"), rows.within("second")
-        self.first, self.behind_first = (
-            PooledConvolution(first.within("convolution"), image),
-            _Ending(first, model.first),
-        )
-        self.second, self.behind_second = Covering(second.within("convolution")), _Ending(second, model.second)
-        self.dense, self.normalization = (
-            Linear(rows.within("dense"), relu=True),
-            _normalization(rows, model.normalization),
-        )
+        self.first = PooledConvolution(first.within("convolution"), image)
+        self.behind_first = _Ending(first, model.first)
+        self.second = Covering(second.within("convolution"))
+        self.behind_second = _Ending(second, model.second)
+        self.dense = Linear(rows.within("dense"), relu=True)
+        self.normalization = _normalization(rows, model.normalization)
 
     def forward(self, images: Tensor, *, training: bool) -> Tensor:
-        """Return (k, hidden units, n) of images (k, channels x pixels, n)."""
+        """Return (k, hidden units, n) of images (k, channels x pixels, n), or (1, ...) that all networks see."""
         features = self.behind_first.forward(self.first.forward(images, training=training), images, training=training)
         features = self.behind_second.forward(self.second.forward(features), images, training=training)
         features = self.dense.forward(features)
@@ -198,8 +204,10 @@ class _Ending:
         self.shape = features.shape
         if self.normalization:
             features = self.normalization.forward(features, training=training)
-        features = features.view(len(images), -1, images.shape[-1])
-        return torch.add(features, self.shortcut.forward(images), out=self.sum) if self.shortcut else features
+        features = features.view(len(features), -1, images.shape[-1])
+        if not self.shortcut:
+            return features
+        return torch.add(features, self.shortcut.forward(images.expand(len(features), -1, -1)), out=self.sum)
 
     def backward(self, gradient: Tensor) -> Tensor:
         """Write its gradients; return that of the features."""

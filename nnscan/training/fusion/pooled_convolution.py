@@ -22,7 +22,7 @@ COLUMNS = 2400
 
 @dataclass(frozen=True)
 class _Part:
-    """Pooling windows of some rows of one network's images, c in all."""
+    """Pooling windows of some rows of the images that t networks see together, c windows in all."""
 
     seen: Tensor
     """View of the images: (4, channels, 4, rows, windows in a row, n), columns and rows of the 4x4 pixels of each."""
@@ -34,28 +34,28 @@ class _Part:
     """View of it, (2, 12 x channels, c): what left and right pixels see, the first and the last three columns."""
 
     kernels: Tensor
-    """(2, 2 x outputs, 12 x channels), for upper and lower pixels, the same for left and right ones."""
+    """(2, t x 2 x outputs, 12 x channels), for upper and lower pixels, the same for left and right ones."""
 
     sides: Tensor
-    """(2, 2 x outputs, c): room for left and right pixels of the windows, upper and lower; then for their gradients."""
+    """(2, t x 2 x outputs, c): room for left and right pixels, upper and lower; then for their gradients."""
 
     greater: Tensor
-    """(2 x outputs, c): room for the greater of both sides; then for its gradient."""
+    """(t x 2 x outputs, c): room for the greater of both sides; then for its gradient."""
 
     levels: tuple[Tensor, Tensor]
-    """Upper and lower of these, (outputs, c) each."""
+    """Upper and lower of these, (t, outputs, c) each."""
 
     outputs: Tensor
-    """(outputs, c): the greatest of each window; then its gradient."""
+    """(t, outputs, c): the greatest of each window; then its gradient."""
 
     left: Tensor
-    """(2 x outputs, c): 1 where the left pixel is as great as the right one, else 0."""
+    """(t x 2 x outputs, c): 1 where the left pixel is as great as the right one, else 0."""
 
     upper: Tensor
-    """(outputs, c) likewise."""
+    """(t, outputs, c) likewise."""
 
     kernel_gradient: Tensor
-    """(12 x channels, 2 x outputs), a sum over parts and sides."""
+    """(12 x channels, t x 2 x outputs), a sum over parts and sides."""
 
     def forward(self, *, training: bool) -> None:
         """Write the outputs, in training also which pixels they are, of equal ones the first as in `max_pool2d`."""
@@ -85,7 +85,7 @@ class PooledConvolution:
     Two pixels, one above the other, see 4x3 of the image. So the convolution is one product for the left pixels of all
     pooling windows and one for the right ones, with a matrix in which each kernel stands twice, shifted: of a usual
     im2col 4 / 3 the arithmetic and 4 / 9 the memory, and in all faster. Bias and ReLU come after the maximum, which is
-    the same with a quarter of the work.
+    the same with a quarter of the work. Networks that see the same images are one product.
     """
 
     def __init__(self, rows: Rows, image: tuple[int, int, int]) -> None:
@@ -94,12 +94,14 @@ class PooledConvolution:
         self.weight_gradient, self.bias_gradient = rows.gradients["weight"], rows.gradients["bias"]
         k, outputs, channels = self.weight.shape[:3]
         self.kernels = self.weight.new_zeros(k, 2, outputs, 3, channels, 4)
-        self.kernel_gradient = self.weight.new_zeros(k, 3, channels, 4, 2, outputs)
-        self.images, self.outputs = rows.room(), rows.room()
+        self.images, self.outputs, self.kernel_gradient = rows.room(), rows.room(), rows.room()
         self.parts: list[_Part] = []
 
     def forward(self, images: Tensor, *, training: bool) -> Tensor:
-        """Return (k, outputs, pooled pixels x n) of images (k, channels x pixels, n), always in the same memory."""
+        """Return (k, outputs, pooled pixels x n) of images (k, channels x pixels, n), always in the same memory.
+
+        Or of (1, channels x pixels, n), which all networks see.
+        """
         if not self.parts:
             self._make_parts(images)
         assert images.data_ptr() == self.images.data_ptr()
@@ -117,40 +119,47 @@ class PooledConvolution:
         self.kernel_gradient.zero_()
         for part in self.parts:
             part.backward()
-        upper, lower = (self.kernel_gradient[:, :, :, row : row + 3, row].permute(0, 4, 2, 3, 1) for row in range(2))
-        torch.add(upper, lower, out=self.weight_gradient)
+        every = self.kernel_gradient  # groups, columns, channels, rows, networks of a group, 2, outputs
+        upper, lower = (every[:, :, :, row : row + 3, :, row].permute(0, 4, 5, 2, 3, 1) for row in range(2))
+        torch.add(upper, lower, out=self.weight_gradient.view(upper.shape))
 
     @torch.inference_mode(mode=False)  # else training could not write to memory that an evaluation made
     def _make_parts(self, images: Tensor) -> None:
         self.images = images
-        n, (k, outputs) = images.shape[2], self.weight.shape[:2]
-        seen = images.view(k, *self.image, n).unfold(2, 4, 2).unfold(3, 4, 2).permute(0, 6, 1, 5, 2, 3, 4)
-        side = seen.shape[4]
-        count = ceil(side / max(1, max(COLUMNS, VALUES // (4 * outputs)) // (side * n)))
+        (groups, _, n), (k, outputs, channels) = images.shape, self.weight.shape[:3]
+        seen = images.view(groups, *self.image, n).unfold(2, 4, 2).unfold(3, 4, 2).permute(0, 6, 1, 5, 2, 3, 4)
+        side, together = seen.shape[4], k // groups
+        count = ceil(side / max(1, max(COLUMNS, VALUES // (4 * together * outputs)) // (side * n)))
         bounds = [number * side // count for number in range(count + 1)]
         self.outputs.resize_(k, outputs, side**2 * n)
-        room = images.new_empty(6 * outputs * ceil(side / count) * side * n)
-        for row in range(k):
-            self.parts += [self._part(row, slice(*some), seen[row], room) for some in pairwise(bounds)]
+        self.kernel_gradient = images.new_zeros(groups, 3, channels, 4, together, 2, outputs)
+        room = images.new_empty(6 * together * outputs * ceil(side / count) * side * n)
+        for group in range(groups):
+            self.parts += [self._part(group, slice(*some), seen[group], room) for some in pairwise(bounds)]
 
-    def _part(self, row: int, some: slice, seen: Tensor, room: Tensor) -> _Part:
+    def _part(self, group: int, some: slice, seen: Tensor, room: Tensor) -> _Part:
         """Return the part of some rows of the windows; it computes in `room`, as all others do."""
         seen = seen[:, :, :, some]
-        size, outputs = seen.shape[4:].numel(), self.weight.shape[1]
-        columns, c = slice(some.start * size, some.stop * size), (some.stop - some.start) * size
-        values, patches = room[: 6 * outputs * c].view(6 * outputs, c), room.new_empty(seen.shape)
-        greater = values[4 * outputs :]
-        channels = self.image[0]
+        size, together, (outputs, channels) = (
+            seen.shape[4:].numel(),
+            self.kernel_gradient.shape[4],
+            self.weight.shape[1:3],
+        )
+        networks, columns = slice(group * together, (group + 1) * together), slice(some.start * size, some.stop * size)
+        c, maps = columns.stop - columns.start, 2 * together * outputs
+        patches = room.new_empty(seen.shape)
+        greater = room[2 * maps * c :][: maps * c].view(maps, c)
+        upper, lower = greater.view(together, 2, outputs, c).unbind(1)
         return _Part(
             seen=seen,
             patches=patches,
             seen_by=patches.view(16 * channels, c).unfold(0, 12 * channels, 4 * channels).mT,
-            kernels=self.kernels[row].view(2 * outputs, 12 * channels).expand(2, -1, -1),
-            sides=values[: 4 * outputs].view(2, 2 * outputs, c),
+            kernels=self.kernels[networks].view(maps, 12 * channels).expand(2, -1, -1),
+            sides=room[: 2 * maps * c].view(2, maps, c),
             greater=greater,
-            levels=(greater[:outputs], greater[outputs:]),
-            outputs=self.outputs[row, :, columns],
-            left=room.new_empty(2 * outputs, c),
-            upper=room.new_empty(outputs, c),
-            kernel_gradient=self.kernel_gradient[row].view(12 * channels, 2 * outputs),
+            levels=(upper, lower),
+            outputs=self.outputs[networks, :, columns],
+            left=room.new_empty(maps, c),
+            upper=room.new_empty(together, outputs, c),
+            kernel_gradient=self.kernel_gradient[group].view(12 * channels, maps),
         )

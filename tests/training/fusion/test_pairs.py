@@ -139,6 +139,18 @@ def test_a_step_is_that_of_each_module(name: str, made: dict[str, Any]) -> None:
 
 
 @every
+def test_networks_may_share_a_batch(name: str, made: dict[str, Any]) -> None:
+    networks = Networks(name, made, count=4)
+    inputs, targets = random_batch(1, 9)
+    for rows in (slice(0, 4), slice(1, 3), slice(2, 3)):
+        count = rows.stop - rows.start
+        networks.step(rows, inputs.expand(count, *inputs.shape[1:]), targets.expand(count, *targets.shape[1:]))
+    found = networks.kernel.evaluate(slice(1, 4), inputs.expand(3, *inputs.shape[1:]))
+    for place, model in enumerate(networks.alone[1:]):
+        assert_close(changed(found, lambda one, place=place: one[place]), model.eval()(inputs[0]))
+
+
+@every
 def test_a_step_on_real_digits_is_that_of_each_module(name: str, made: dict[str, Any]) -> None:
     inputs, targets = digit_batch(3, 20)
     ties = functional.max_pool2d(inputs.flatten(0, 1), 2) == -functional.max_pool2d(-inputs.flatten(0, 1), 2)
@@ -229,12 +241,15 @@ def test_thirty_steps_of_sgd_are_those_of_each_module(name: str, made: dict[str,
     networks.compare(1e-9)
 
 
+@pytest.mark.parametrize("shared", [False, True], ids=["own batches", "one batch"])
 @pytest.mark.parametrize("name", BUILD)
-def test_a_network_that_is_lost_leaves_its_neighbours_alone(name: str) -> None:
+def test_a_network_that_is_lost_leaves_its_neighbours_alone(name: str, shared: bool) -> None:
     made = {"batch_norm": True, "skip": True}
     whole, hurt = Networks(name, made), Networks(name, made)
     hurt.stack.values[1] = torch.nan
     inputs, targets = random_batch(3, 6)
+    if shared:
+        inputs = inputs[:1].expand_as(inputs)
     for networks in (whole, hurt):
         stacked_step(networks.kernel, slice(0, 3), inputs, targets)
     assert hurt.stack.gradients[1].isnan().any()
