@@ -58,8 +58,11 @@ def warm_up(*, trains_networks: bool, on_gpus: bool) -> None:
     No step where trials take GPUs: it starts a thread of autograd for each, and asks the driver about them, neither of
     which a forked process survives. The first step of a worker takes 9 ms then instead of 8: the imports are the rest.
     """
+    import pyarrow as pa
+
     import nnscan.worker  # noqa: F401
 
+    pa.array([0])  # here Arrow imports pandas, where that is installed: 0.2 s
     if trains_networks:
         from nnscan.training import network
 
