@@ -1,9 +1,9 @@
 """Memory of the launching process while trials finish: it is to stay flat.
 
-A launch of N trials of a few milliseconds each, on local Ray. The resident memory of this process, which launches,
+A launch of N trials of a few milliseconds each, by two workers. The resident memory of this process, which launches,
 is read whenever progress is shown.
 
-usage: python benchmarks/launch_memory.py [--trials N]
+usage: python benchmarks/launch_memory.py [--trials N] [--cluster local]
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ MARKS = (0.05, 0.25, 0.5, 0.75, 1.0)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=4000)
-    trials = parser.parse_args().trials
+    parser.add_argument("--cluster", default="inline", choices=("inline", "local"))
+    asked = parser.parse_args()
+    trials, options = asked.trials, LaunchOptions(cluster=asked.cluster, workers=2)
     found: list[tuple[int, float]] = []
 
     def show(event: Progress | Decoding) -> None:
@@ -41,7 +43,7 @@ def main() -> None:
         os.chdir(folder)
         Path("nothing.py").write_text(FUNCTION.replace("):\n", "):\n" + PAUSE))
         Path("noop.toml").write_text(SCAN.format(numbers=", ".join(map(str, range(trials)))))
-        launch(load("noop.toml"), ScanFolder(Path("scans/noop")), LaunchOptions(), show)
+        launch(load("noop.toml"), ScanFolder(Path("scans/noop")), options, show)
         os.chdir("/")
     print("| trials finished | memory of the launching process |\n|---|---|")
     for mark in MARKS:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -11,23 +14,50 @@ from nnscan.results.folder import ScanFolder
 from nnscan.trial import Status
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Trials of one family."""
+
+    keys: pa.Array
+    """In the order of the plan."""
+    seconds: float
+    """Of each."""
+
+
 def seconds_of_work(plan: Plan, folder: ScanFolder, wanted: pa.Array) -> float | None:
     """Return what the trials `wanted` take one after another, in seconds; None where no trial has completed yet.
 
     A trial takes as long as those of its family did, else as all did.
     """
-    ended = store.read_trials(folder, ["trial", "status", "seconds", "fused"])
+    stretches = longest_first(plan, folder, wanted)
+    return sum(len(stretch.keys) * stretch.seconds for stretch in stretches) if stretches is not None else None
+
+
+def longest_first(plan: Plan, folder: ScanFolder, wanted: pa.Array) -> list[Stretch] | None:
+    """Return the trials `wanted` family by family, those that take longest first; None where none has completed yet.
+
+    Families that take equally long stay in the order of the plan; a trial in two counts in the first.
+    """
+    took = _seconds_by_family(plan, folder)
+    if took is None:
+        return None
+    first = pc.index_in(wanted, value_set=plan.table["key"].combine_chunks())
+    family = plan.table["family"].take(first)
+    stretches = [
+        Stretch(wanted.filter(pc.equal(family, name).combine_chunks()), took.get(name, took[""]))
+        for name in pc.unique(family).to_pylist()
+    ]
+    return sorted(stretches, key=lambda stretch: -stretch.seconds)
+
+
+def _seconds_by_family(plan: Plan, folder: ScanFolder) -> Mapping[str, float] | None:
+    """Return what a trial took on average, by its family, and by "" that of all; None where none has completed."""
+    ended = store.read_trials(folder, ["trial", "status", "seconds"])
     ended = ended.filter(pc.equal(ended["status"], Status.COMPLETED.value))
     if not len(ended):
         return None
-    own = pc.divide(ended["seconds"], pc.cast(ended["fused"], pa.float64()))  # trials trained together share the time
     rows = pc.index_in(plan.table["key"], value_set=ended["trial"].combine_chunks())
-    took = pa.table({"family": plan.table["family"], "seconds": own.take(rows)}).drop_null()
-    mean = pc.mean(own).as_py()
-    of_family = {
-        row["family"]: row["seconds_mean"]
-        for row in took.group_by("family").aggregate([("seconds", "mean")]).to_pylist()
-    }
-    first = pc.index_in(wanted, value_set=plan.table["key"].combine_chunks())  # a trial in two families counts once
-    left = plan.table["family"].take(first).value_counts().to_pylist()
-    return float(sum(entry["counts"] * of_family.get(entry["values"], mean) for entry in left))
+    took = pa.table({"family": plan.table["family"], "seconds": ended["seconds"].take(rows)}).drop_null()
+    means = took.group_by("family").aggregate([("seconds", "mean")])
+    of_family = zip(means["family"].to_pylist(), means["seconds_mean"].to_pylist(), strict=True)
+    return {"": pc.mean(ended["seconds"]).as_py(), **dict(of_family)}

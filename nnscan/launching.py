@@ -10,9 +10,10 @@ import secrets
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from itertools import accumulate, chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 
 from nnscan import fingerprints, launch_folder, pretrained, snapshot, submitting, weight_files
 from nnscan.bundles import Bundles
-from nnscan.cost import seconds_of_work
+from nnscan.cost import longest_first, seconds_of_work
 from nnscan.elsewhere import Elsewhere, elsewhere, remove_leftovers
 from nnscan.errors import DataError, LauncherError, NnscanError, StoreError
 from nnscan.failure import TRIES
@@ -104,7 +105,7 @@ def launch(
         to_do = _to_do(order, plan, left_alone)
         wanted = to_do.first(order.options.limit)
         follower = Follower(folder, _of(plan.table, "key", wanted) if order.options.trial else plan.table)
-        work = Work(plan, wanted, plan.trials(wanted, to_do.attempts), follower)
+        work = _longest_first(Work(plan, wanted, plan.trials(wanted, to_do.attempts), follower), order, to_do)
         outcome = replace(train(order, work), elsewhere=to_do.elsewhere)
     return waited(order, work, then(order, outcome))
 
@@ -181,6 +182,18 @@ class Work:
     """Those of `keys`."""
     follower: Follower
     """Follows what the user shall see: the whole scan, one trial, or the retrainings."""
+    costs: Sequence[Sequence[float]] = ()
+    """What trials of the list take, as `Bundles` has it."""
+
+
+def _longest_first(work: Work, order: Order, to_do: ToDo) -> Work:
+    """Return `work` with the trials first that take longest, as far as it is known: then all workers end together."""
+    stretches = longest_first(work.plan, order.folder, work.keys)
+    if stretches is None:
+        return work
+    trials = chain.from_iterable(work.plan.trials(stretch.keys, to_do.attempts) for stretch in stretches)
+    stops = accumulate(len(stretch.keys) for stretch in stretches)
+    return replace(work, trials=trials, costs=[(stop, one.seconds) for stop, one in zip(stops, stretches, strict=True)])
 
 
 def train(order: Order, work: Work) -> Outcome:
@@ -228,7 +241,7 @@ def _prepare_and_run(order: Order, launch: Launch, work: Work) -> None:
     workers = max(1, options.workers) if options.cluster == "inline" else options.workers
     with launcher_for(order.folder, launch, options.workers) as launcher:
         # Workers start while the data are looked at; they wait for the launch to be written.
-        submission = launcher.submit(Bundles(launch.name, len(work.keys), workers))
+        submission = launcher.submit(Bundles(launch.name, len(work.keys), workers, work.costs))
         _gather_weights(order)
         launch = replace(launch, accepted=_check_inputs(order, work.plan))
         launch_folder.write(order.folder, launch, work.trials, code_changes())

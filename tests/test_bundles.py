@@ -52,3 +52,47 @@ def test_a_bundle_is_named_by_launch_and_first_trial_and_survives_json() -> None
     bundle = Bundle("20260101-000000-abcdef", 3, 7)
     assert bundle.name == "20260101-000000-abcdef-3"
     assert Bundle(**bundle.plain()) == bundle
+
+
+def simulated(bundles: Bundles, seconds: list[float], workers: int) -> float:
+    """Return when the last of `workers` ends that ask for bundles of trials that take `seconds` each."""
+    ends = [0.0] * workers
+    for bundle in bundles:
+        free = min(range(workers), key=ends.__getitem__)
+        ends[free] += sum(seconds[bundle.start : bundle.stop])
+    return max(ends)
+
+
+COSTS = st.lists(st.tuples(st.integers(1, 40), st.sampled_from([0.01, 1.0, 7.0, 300.0])), min_size=1, max_size=6)
+
+
+@given(COSTS, st.integers(2, 16))
+def test_where_costs_are_known_and_the_longest_come_first_workers_end_together(
+    stretches: list[tuple[int, float]], workers: int
+) -> None:
+    stretches.sort(key=lambda stretch: -stretch[1])
+    seconds = [each for count, each in stretches for _ in range(count)]
+    stops = [sum(count for count, _ in stretches[: place + 1]) for place in range(len(stretches))]
+    costs = [(stop, each) for stop, (_, each) in zip(stops, stretches, strict=True)]
+    bundles = Bundles("launch", len(seconds), workers, costs)
+    edges = [0, *(bundle.stop for bundle in bundles)]
+    assert [bundle.start for bundle in bundles] == edges[:-1]
+    assert edges[-1] == len(seconds)
+    # No worker is left with more than a bundle of a third of a fair share, or one trial, when the others end.
+    bound = sum(seconds) / workers + max(max(seconds), sum(seconds) / (3 * workers) + max(seconds))
+    assert simulated(bundles, seconds, workers) <= bound + 1e-6
+
+
+def test_a_few_long_trials_do_not_all_go_to_one_worker() -> None:
+    seconds = [100.0] * 10 + [1.0] * 50  # 1,050 s: 525 for each of two workers
+    known = Bundles("launch", 60, 2, [(10, 100.0), (60, 1.0)])
+    assert [bundle.stop - bundle.start for bundle in known][:3] == [2, 2, 2]
+    assert simulated(known, seconds, 2) <= 550
+    assert simulated(Bundles("launch", 60, 2), seconds, 2) == 1000, "a sixth of all is ten trials"
+
+
+@given(st.integers(1, 10_000), st.integers(1, 50), st.sampled_from([0.1, 3.0, 1e4]))
+def test_equal_costs_change_nothing(trials: int, workers: int, each: float) -> None:
+    assert [one.stop for one in Bundles("l", trials, workers, [(trials, each)])] == [
+        one.stop for one in Bundles("l", trials, workers)
+    ]

@@ -74,6 +74,27 @@ def test_more_values_more_folds_and_more_families_run_what_is_missing_alone(tmp_
     assert {family.name: family.completed for family in outcome.progress.families} == {"Own": 8, "Other": 8}
 
 
+def test_trials_of_the_family_that_took_longest_go_first_once_that_is_known(tmp_path: Path) -> None:
+    def asked(rates: list[float]) -> Scan:
+        grids = (
+            f'[[grid]]\nfamily = "{family}"\ntraining.arguments.rate = {rates}\n'
+            f'training.arguments.seconds = {seconds}\ntraining.arguments.folder = ""\n'
+            for family, seconds in (("Quick", 0.0), ("Slow", 0.2), ("Middle", 0.1))
+        )
+        training = '[training]\nfunction = "functions:sleep"\nmetrics = ["val_loss"]\nepochs = 1\n'
+        return read('name = "s"\n' + training + "".join(grids))
+
+    def dealt(outcome: Outcome) -> list[tuple[str, float]]:
+        launch = launch_folder.read_all(outcome.folder)[-1]
+        trials = launch_folder.read_trials(outcome.folder, launch.name, 0, outcome.launched)
+        return [(trial.families[0], trial.settings["training"]["arguments"]["rate"]) for trial in trials]
+
+    first = run(asked([1.0, 2.0]), tmp_path)
+    assert dealt(first) == [(family, rate) for family in ("Quick", "Slow", "Middle") for rate in (1.0, 2.0)]
+    second = run(asked([1.0, 2.0, 3.0, 4.0]), tmp_path)
+    assert dealt(second) == [(family, rate) for family in ("Slow", "Middle", "Quick") for rate in (3.0, 4.0)]
+
+
 def test_points_that_left_the_grid_stay_in_the_store_and_out_of_the_counts(tmp_path: Path) -> None:
     run(function_scan("learn", [0.5, 1.0]), tmp_path)
     outcome = run(function_scan("learn", [1.0]), tmp_path)

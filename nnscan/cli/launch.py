@@ -129,6 +129,7 @@ def launch(
 
 
 def _launch(scan: Scan, folder: ScanFolder, options: LaunchOptions, track: TrackOptions, *, then_retrain: bool) -> None:
+    from nnscan.allocator import keep_memory
     from nnscan.cli.live import showing_launch
     from nnscan.cli.outcome import tell
     from nnscan.cli.retrain_best import tell_retrained
@@ -136,6 +137,8 @@ def _launch(scan: Scan, folder: ScanFolder, options: LaunchOptions, track: Track
     from nnscan.launching import launch
     from nnscan.then_retrain import launch_then_retrain
 
+    if options.cluster == "inline":
+        keep_memory()  # this process may train itself
     waiting = f"Starting {scan.name} ..."
     with showing_launch(folder, options, waiting) as show, tracked_beside(folder, options, track) as to_look_at_it:
         if then_retrain:

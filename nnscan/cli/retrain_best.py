@@ -80,6 +80,7 @@ def retrain_best(
       nnscan retrain-best mnist --replicates 5      the test accuracy with its spread
       nnscan retrain-best mnist --cluster slurm --wait
     """
+    from nnscan.allocator import keep_memory
     from nnscan.api import LaunchKeywords, as_launched
     from nnscan.cli.live import showing_launch
     from nnscan.retraining import RetrainOptions
@@ -93,6 +94,8 @@ def retrain_best(
     if cluster is not None:
         keywords = {**keywords, "cluster": cluster.value, "address": address, "profile": profile}
     options = as_launched(folder, **keywords)
+    if options.cluster == "inline":
+        keep_memory()  # this process may train itself
     with showing_launch(folder, options, f"Starting the retraining of {folder.path.name} ...") as show:
         ended = retrain(folder, asked, options, show)
     tell_retrained(ended, options)

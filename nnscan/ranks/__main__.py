@@ -14,6 +14,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from nnscan.allocator import keep_memory
 from nnscan.ranks import RANKS_LOST_STATUS, RanksLostError
 
 
@@ -21,6 +22,7 @@ def main() -> None:
     """Follow rank 0 until it says that this is the end; the exit status says how that was."""
     request = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_rank_0, daemon=True).start()
+    keep_memory()
     status = _follow(request)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -19,6 +19,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import IO, Any
 
+from nnscan.allocator import keep_memory
 from nnscan.bundles import Bundles
 from nnscan.launchers.forked.crew import Crew, Lines, Worker
 from nnscan.launchers.forked.gpus import share
@@ -34,6 +35,7 @@ def main() -> None:
     """Get ready, run the bundles that are asked for, and end when standard input closes."""
     signal.signal(signal.SIGTERM, _end)
     call_this_process(NAME)
+    keep_memory()  # and so do its forks
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever is printed belongs into the log
     if line := sys.stdin.readline():

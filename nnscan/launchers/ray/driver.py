@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any
@@ -85,7 +86,7 @@ def _start_ray(request: Mapping[str, Any]) -> None:
 
 def _fit(request: Mapping[str, Any], bundles: Bundles) -> None:
     workers = _workers(request, ray.nodes())  # type: ignore[no-untyped-call]
-    cut = Bundles(bundles.launch, bundles.trials, workers)
+    cut = replace(bundles, workers=workers)
     common = {name: request[name] for name in PASSED_ON}
     tuner = tune.Tuner(
         tune.with_resources(BundleTrainable, placement(request)),

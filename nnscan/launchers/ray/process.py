@@ -7,13 +7,15 @@ import threading
 import time
 from pathlib import Path
 
+from nnscan.allocator import keep_memory
 from nnscan.launchers.process import print_to_own_log
 
 PARENT_SECONDS = 1.0
 
 
 def settle(folder: Path) -> None:
-    """Let this process's words go to `logs/` of the scan folder, and let it not outlive its Ray."""
+    """Let this process's words go to `logs/` of the scan folder, and let it keep its memory and not outlive its Ray."""
+    keep_memory()
     print_to_own_log(folder)
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
 

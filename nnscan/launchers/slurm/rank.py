@@ -21,6 +21,7 @@ from pathlib import Path
 
 from nnscan import launch_folder
 from nnscan.allocation import Allocation, AllocationEndedError, Reason, end_on
+from nnscan.allocator import keep_memory
 from nnscan.errors import NnscanError
 from nnscan.launch_folder import Launch
 from nnscan.launchers.slurm.step import Ending, Step, unfinished
@@ -39,6 +40,7 @@ FIRST_SECONDS = 5.0
 
 def main(arguments: list[str]) -> int:
     """Run this process's rank of a step; return the exit status, which says who ended badly, not how the step did."""
+    keep_memory()
     step = Step.of(arguments)
     allocation = Allocation(step.ends, step.seconds)
     end_on(allocation, SIGNALS)
