@@ -19,6 +19,9 @@ of float32)."""
 COLUMNS = 2400
 """But not much fewer columns than this: products of few are slow."""
 
+MAPS = 32
+"""Of networks that see the same images so many maps are one product: with more it leaves the cache."""
+
 
 @dataclass(frozen=True)
 class _Part:
@@ -126,16 +129,16 @@ class PooledConvolution:
     @torch.inference_mode(mode=False)  # else training could not write to memory that an evaluation made
     def _make_parts(self, images: Tensor) -> None:
         self.images = images
-        (groups, _, n), (k, outputs, channels) = images.shape, self.weight.shape[:3]
-        seen = images.view(groups, *self.image, n).unfold(2, 4, 2).unfold(3, 4, 2).permute(0, 6, 1, 5, 2, 3, 4)
-        side, together = seen.shape[4], k // groups
+        n, (k, outputs, channels) = images.shape[2], self.weight.shape[:3]
+        seen = images.view(-1, *self.image, n).unfold(2, 4, 2).unfold(3, 4, 2).permute(0, 6, 1, 5, 2, 3, 4)
+        side, together = seen.shape[4], 1 if len(images) == k else _divisor(k, MAPS // outputs)
         count = ceil(side / max(1, max(COLUMNS, VALUES // (4 * together * outputs)) // (side * n)))
         bounds = [number * side // count for number in range(count + 1)]
         self.outputs.resize_(k, outputs, side**2 * n)
-        self.kernel_gradient = images.new_zeros(groups, 3, channels, 4, together, 2, outputs)
+        self.kernel_gradient = images.new_zeros(k // together, 3, channels, 4, together, 2, outputs)
         room = images.new_empty(6 * together * outputs * ceil(side / count) * side * n)
-        for group in range(groups):
-            self.parts += [self._part(group, slice(*some), seen[group], room) for some in pairwise(bounds)]
+        for group, one in enumerate(seen.expand(k // together, *seen.shape[1:])):
+            self.parts += [self._part(group, slice(*some), one, room) for some in pairwise(bounds)]
 
     def _part(self, group: int, some: slice, seen: Tensor, room: Tensor) -> _Part:
         """Return the part of some rows of the windows; it computes in `room`, as all others do."""
@@ -163,3 +166,8 @@ class PooledConvolution:
             upper=room.new_empty(together, outputs, c),
             kernel_gradient=self.kernel_gradient[group].view(12 * channels, maps),
         )
+
+
+def _divisor(number: int, largest: int) -> int:
+    """Return the greatest divisor of `number` up to `largest`, at least 1."""
+    return max(one for one in range(1, max(1, min(number, largest)) + 1) if number % one == 0)
