@@ -44,6 +44,7 @@ bench: setup
 	$(RUN)python benchmarks/start.py
 	$(RUN)python benchmarks/expand.py
 	$(RUN)python benchmarks/noop.py
+	$(RUN)python benchmarks/sleep.py --trials 800
 	$(RUN)python benchmarks/store.py
 	$(RUN)python benchmarks/summarize.py
 	$(RUN)python benchmarks/summarize.py --against-duckdb
