@@ -306,3 +306,10 @@ def test_a_picture_stays_visible_where_the_network_does_not_look() -> None:
         over = draw_activations([Activation(example=found[0], map=half)]).axes[2].images[-1]
     assert over.get_alpha()[0, 0] == pytest.approx(0.8)
     assert over.get_alpha()[0, 7] == pytest.approx(0.2)
+
+
+def test_series_on_a_logarithmic_axis_stand_apart_by_the_same_share_of_a_step() -> None:
+    figure = effect("optimizer.learning_rate", 1e-4, 1e-3, 0.01, 0.1, families=2)
+    first, second = (container.lines[0].get_xdata() for container in figure.axes[0].containers)
+    assert np.log10(second / first) == pytest.approx(0.06)
+    assert np.log10(first * second) / 2 == pytest.approx([-4, -3, -2, -1])

@@ -212,6 +212,15 @@ def test_the_notes_below_a_leaderboard_have_its_signs(whole: ScanFolder) -> None
     assert "★ wins. = is tied with it" in words(whole)
 
 
+def test_the_same_pictures_of_classes_are_shown_once(whole: ScanFolder) -> None:
+    for family in ("MLP", "CNN"):
+        path = model_folder(whole, family, CLASSES, PREDICTIONS)
+        pq.write_table(examples_of(30, CLASSES), path / "examples.parquet")
+    names = figures(whole)
+    assert {"classes.MLP", "gallery.MLP", "gallery.CNN"} <= names
+    assert "classes.CNN" not in names
+
+
 def test_steps_are_shown_where_they_were_recorded(tmp_path: Path) -> None:
     folder, plan = launched(tmp_path)
     for trial in plan.trials():

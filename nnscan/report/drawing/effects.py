@@ -41,12 +41,16 @@ def draw_effect(effect: AxisEffect, metric: str, limits: tuple[float, float]) ->
 
 def _places(effect: AxisEffect, series: Series, index: int) -> Floats:
     """Where the values of a series stand: at their places, or side by side with those of other series."""
-    if effect.in_place:
-        shift = (index - (len(effect.series) - 1) / 2) * 0.02
-        return np.array([value * (1 + shift) for value in series.values], dtype=np.float64)
     distance = min(BESIDE_ON_LINES if effect.numeric else BESIDE, 0.5 / len(effect.series))
     shift = (index - (len(effect.series) - 1) / 2) * distance
-    return np.array([effect.values.index(value) + shift for value in series.values])
+    if not effect.in_place:
+        return np.array([effect.values.index(value) + shift for value in series.values])
+    values = np.array(series.values, dtype=np.float64)
+    between = len(effect.values) - 1
+    if effect.logarithmic:
+        found: Floats = values * (max(effect.values) / min(effect.values)) ** (shift / between)
+        return found
+    return values + shift * (max(effect.values) - min(effect.values)) / between
 
 
 def _name_values(axes: Axes, effect: AxisEffect) -> None:

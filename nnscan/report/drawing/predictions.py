@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
-from nnscan.report.drawing.style import BLUE, SKY, VERMILLION, panels, short, single
+from nnscan.report.drawing.style import BLUE, SKY, VERMILLION, name_above, panels, short, single
 from nnscan.report.predictions import Reliability
 from nnscan.results.selection import Floats, Integers
 
@@ -71,7 +71,7 @@ def draw_reliability(told: Reliability) -> Figure:
     top.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1, label="perfectly calibrated")
     top.plot(told.confidences, told.accuracies, "o", color=VERMILLION, markersize=4, label="mean confidence of a bin")
     top.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy", title=f"Expected calibration error {told.error:.4f}")
-    top.legend(loc="upper left")
+    name_above(figure, 2)
     bottom.bar(told.edges[:-1], told.counts, width, align="edge", color=BLUE, edgecolor="white")
     bottom.set(xlabel="confidence: probability of the prediction", ylabel="examples")
     _count_on(bottom)

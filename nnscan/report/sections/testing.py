@@ -94,8 +94,9 @@ def _histogram(model: ModelFolder, told: Predictions) -> Picture:
 def pictures_section(material: Material) -> Section | None:
     """Return the pictures of the test set; None where no model has any."""
     parts: list[Html | Picture] = []
+    shown: set[tuple[int, ...]] = set()
     for model in material.models:
-        found = [*_pictures(model), *_activations(model)]
+        found = [*_pictures(model), *_of_classes(model, shown), *_activations(model)]
         parts += [element("h3", model.family), *found] if found else []
     return Section(anchor="pictures", title="Pictures of the test set", parts=tuple(parts)) if parts else None
 
@@ -105,7 +106,6 @@ def _pictures(model: ModelFolder) -> Iterator[Picture]:
         return
     worst = examples(model.examples, WORST)
     gallery = examples(model.examples, GALLERY)
-    groups = by_class(examples(model.examples, CLASS), model.classes)
     if worst:
         yield _sheet(
             f"worst.{model.family}",
@@ -120,7 +120,15 @@ def _pictures(model: ModelFolder) -> Iterator[Picture]:
             f"{len(gallery)} pictures drawn at random, with what {model.family} predicts: {right} are right.",
             partial(draw_gallery, gallery),
         )
-    if groups:
+
+
+def _of_classes(model: ModelFolder, shown: set[tuple[int, ...]]) -> Iterator[Picture]:
+    """Pictures of each class, where they are not those of a model before: `shown` has their places in the test set."""
+    found = examples(model.examples, CLASS) if model.examples is not None else []
+    places = tuple(example.index for example in found)
+    if places and places not in shown:
+        shown.add(places)
+        groups = by_class(found, model.classes)
         yield _sheet(f"classes.{model.family}", "Pictures of each class.", partial(draw_classes, groups), wide=False)
 
 
