@@ -23,7 +23,7 @@ from nnscan.results.summary import PLAN_COLUMNS, Summary, summarize_folder
 from nnscan.trial import Kind, Status
 
 TRIALS_COLUMNS = (
-    *("trial", "configuration", "kind", "status", "epochs", "seconds", "started", "ended", "host", "device"),
+    *("trial", "configuration", "kind", "status", "epochs", "seconds", "fused", "started", "ended", "host", "device"),
     *("nnscan_version", "torch_version", "python_version"),
 )
 """Of trials/, as far as a report reads it itself."""

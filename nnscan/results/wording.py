@@ -17,6 +17,9 @@ KEY_DIGITS = 16
 
 UNKNOWN = "-"
 
+LONG_NUMBER = 10
+"""Characters of a number from which on tables for people round it."""
+
 NOT_FINITE = "a loss became NaN or infinite"
 """Why a trial diverged, where its row has no words for it."""
 
@@ -70,6 +73,12 @@ def value_text(value: Any) -> str:
     if isinstance(value, str) and _SHA256.fullmatch(value):
         return value[: len("sha256:") + KEY_DIGITS]
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
+def rounded_text(value: Any) -> str:
+    """Return a hyperparameter as `value_text` does, but of a long number six digits: 0.316228."""
+    text = value_text(value)
+    return f"{value:.6g}" if isinstance(value, float) and len(text) > LONG_NUMBER else text
 
 
 def number(value: float, digits: int = 1) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nnscan.cli import wording
-from nnscan.results.wording import configurations_have, spread, value_text
+from nnscan.results.wording import configurations_have, rounded_text, spread, value_text
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,15 @@ def test_a_spread_has_the_decimals_of_its_mean(mean: float, std: float, said: st
 @pytest.mark.parametrize(("count", "said"), [(1, "1 configuration has"), (2000, "2,000 configurations have")])
 def test_sentences_about_configurations_begin(count: int, said: str) -> None:
     assert configurations_have(count) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0.31622776601683794, "0.316228"), (0.1, "0.1"), (1.0, "1.0"), (10**12, "1000000000000"), ("sgd", "sgd")],
+    ids=["long", "short", "whole", "integer", "text"],
+)
+def test_long_numbers_are_rounded(value: object, said: str) -> None:
+    assert rounded_text(value) == said
 
 
 def test_a_digest_is_told_by_its_beginning() -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from matplotlib.figure import Figure
@@ -219,6 +220,45 @@ def test_the_same_pictures_of_classes_are_shown_once(whole: ScanFolder) -> None:
     names = figures(whole)
     assert {"classes.MLP", "gallery.MLP", "gallery.CNN"} <= names
     assert "classes.CNN" not in names
+
+
+def test_time_counts_once_for_trials_that_were_trained_together(whole: ScanFolder) -> None:
+    told = read(whole)
+    columns = {"seconds": [30.0, 30.0, 30.0, 5.0], "fused": [3, 3, 3, None]}
+    rows = told.trials.slice(0, 4)
+    for name, values in columns.items():
+        place = rows.schema.get_field_index(name)
+        rows = rows.set_column(place, name, pa.array(values, rows.schema.field(name).type))
+    found = sections(replace(told, trials=rows), "")
+    assert "35 s of training in all" in " ".join(part for part in next(found).parts if isinstance(part, Html))
+
+
+def test_a_mean_of_one_configuration_is_shown_with_the_weights_of_losses_alone(tmp_path: Path) -> None:
+    text = """
+    name = "weights"
+    [data]
+    name = "mnist_pairs"
+    [validation]
+    holdout = 0.2
+    replicates = 2
+    [training]
+    epochs = 4
+    [model]
+    name = "siamese"
+    [optimizer]
+    name = "sgd"
+    [task]
+    name = "pairs"
+    [[grid]]
+    family = "A"
+    task.digit_weight = [0.1, 0.31622776601683794, 1.0]
+    """
+    folder, plan = launched(tmp_path, text)
+    train(folder, plan.trials(), curve=lambda trial: [0.5] * 5)
+    names = figures(folder)
+    assert "weights.A.task.digit_weight" in names
+    assert "marginal.task.digit_weight" not in names
+    assert "0.1, 0.316228, 1.0" in words(folder)
 
 
 def test_steps_are_shown_where_they_were_recorded(tmp_path: Path) -> None:

@@ -49,8 +49,9 @@ def _places(effect: AxisEffect, series: Series, index: int) -> Floats:
     between = len(effect.values) - 1
     if effect.logarithmic:
         found: Floats = values * (max(effect.values) / min(effect.values)) ** (shift / between)
-        return found
-    return values + shift * (max(effect.values) - min(effect.values)) / between
+    else:
+        found = values + shift * (max(effect.values) - min(effect.values)) / between
+    return found
 
 
 def _name_values(axes: Axes, effect: AxisEffect) -> None:

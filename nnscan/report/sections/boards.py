@@ -19,6 +19,7 @@ from nnscan.results.wording import (
     deviation,
     duration,
     number,
+    rounded_text,
     score,
     short_names,
     tie_lines,
@@ -133,7 +134,7 @@ def _costs(leader: Leader) -> Iterator[Cell]:
 
 def _value(value: Any) -> Cell:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return Cell(value_text(value), float(value) if is_number else value_text(value))
+    return Cell(rounded_text(value), float(value) if is_number else value_text(value))
 
 
 def _notes(family: FamilySummary) -> Iterator[str]:
@@ -155,5 +156,5 @@ def _incomplete(family: FamilySummary, metric: str) -> Html:
 
 def _incomplete_row(row: Incomplete, axes: Sequence[str]) -> Html:
     texts = (row.configuration[:KEY_DIGITS], score(row.mean), f"{row.scored} of {row.n}", row.reason)
-    values = (value_text(row.hyperparameters[path]) for path in axes)
+    values = (rounded_text(row.hyperparameters[path]) for path in axes)
     return element("tr", *(element("td", text) for text in (*texts, *values)))

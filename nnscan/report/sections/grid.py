@@ -32,9 +32,19 @@ def section(material: Material) -> Section | None:
 
 
 def _effects(material: Material) -> Iterator[Picture]:
-    effects = axis_effects(material.families)
+    effects = [effect for effect in axis_effects(material.families) if not _is_weight_alone(effect, material)]
     for effect in effects:
         yield _effect(effect, material.summary.metric, score_range(effects))
+
+
+def _is_weight_alone(effect: AxisEffect, material: Material) -> bool:
+    """Whether each mean is of one configuration, and the figure of the weights shows the same with its spread."""
+    alone = all(count == 1 for series in effect.series for count in series.counts)
+    return alone and all(
+        any(shown.paths == (effect.path,) for shown in weight_effects(family))
+        for family in material.families
+        if family.name in {series.family for series in effect.series}
+    )
 
 
 def _effect(effect: AxisEffect, metric: str, limits: tuple[float, float]) -> Picture:

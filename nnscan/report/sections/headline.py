@@ -16,7 +16,7 @@ from nnscan.report.testing import calibration_error, test_scores
 from nnscan.report.winners import promised
 from nnscan.results.leaderboard import FamilySummary
 from nnscan.results.summary import Retrained
-from nnscan.results.wording import KEY_DIGITS, UNKNOWN, duration, score, short_names, spread, value_text
+from nnscan.results.wording import KEY_DIGITS, UNKNOWN, duration, rounded_text, score, short_names, spread
 from nnscan.trial import Status
 
 COMPLETED = Status.COMPLETED.value
@@ -61,7 +61,9 @@ def _facts(rows: Sequence[tuple[str, str]]) -> Html:
 
 def _time(material: Material) -> str:
     trials = material.trials
-    told = [f"{duration(pc.sum(trials['seconds']).as_py() or math.nan)} of training in all"]
+    together = pc.cast(pc.fill_null(trials["fused"], 1), "double")  # trained at a time, in these seconds
+    shares = pc.divide(trials["seconds"], together)
+    told = [f"{duration(pc.sum(shares).as_py() or math.nan)} of training in all"]
     first, last = pc.min(trials["started"]).as_py(), pc.max(trials["ended"]).as_py()
     if first and last:
         told.append(f"from {_moment(first)} to {_moment(last)} UTC")
@@ -102,7 +104,7 @@ def _axes(plan: Plan, family: str) -> Iterator[Html]:
     if not axes:
         yield element("span", "one configuration")
     for path, values in axes.items():
-        yield element("div", element("code", path), f": {', '.join(map(value_text, values))}")
+        yield element("div", element("code", path), f": {', '.join(map(rounded_text, values))}")
 
 
 def _winners(material: Material) -> Html:
@@ -142,7 +144,7 @@ def _winner(material: Material, family: FamilySummary) -> Html:
     curve = promised(material, family)
     tested = test_scores(material, winner.configuration)
     names = short_names(family.axes)
-    values = ", ".join(f"{names[path]} {value_text(value)}" for path, value in winner.hyperparameters.items())
+    values = ", ".join(f"{names[path]} {rounded_text(value)}" for path, value in winner.hyperparameters.items())
     cells = (
         spread(winner.mean, winner.std),
         UNKNOWN if family.tie_factor is None else f"{family.tied:,}",
