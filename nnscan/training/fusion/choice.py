@@ -111,7 +111,7 @@ def _fastest(model: nn.Module, example: Tensor, network_of: NetworkOf) -> int:
 def _fits(model: nn.Module, example: Tensor, size: int) -> bool:
     """Return whether a group takes no more than a quarter of the memory that is free."""
     parameters = sum(one.numel() for one in model.parameters())
-    needed = size * 4 * (4 * parameters + 8 * example.numel())  # values, gradients, moments; activations by guess
+    needed = size * 4 * (4 * parameters + 64 * example.numel())  # values, gradients, moments; activations by guess
     return needed <= _free_bytes(example.device) // 4
 
 
