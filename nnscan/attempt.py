@@ -66,8 +66,11 @@ class Training(Protocol):
         """Return what the end row says of it whatever comes: fingerprints, size."""
         ...
 
-    def epochs(self) -> Iterator[Metrics]:
-        """Yield the metrics of each epoch; an attempt that resumes yields those of its checkpoint again."""
+    def epochs(self) -> Iterator[Metrics | None]:
+        """Yield the metrics of each epoch; an attempt that resumes yields those of its checkpoint again.
+
+        None where it can be left for a while within an epoch.
+        """
         ...
 
     def steps(self, epoch: int) -> StepValues:
@@ -227,6 +230,9 @@ def _follow(
 ) -> Generator[None, None, Metrics]:
     """Write the epochs as they come; a diverged training is left, one that came to its end is finished."""
     for row in training.epochs():
+        if row is None:
+            yield
+            continue
         epoch = curve.add(row)
         record.epoch({"trial": trial.key, "epoch": epoch, "metrics": row})
         if steps := training.steps(epoch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from nnscan.results.cancelled import Cancelled, write_cancelled
 from nnscan.results.journal import Writer, journals, read_rows
 from nnscan.results.store import read_epochs
 from nnscan.scan import Scan, read
+from nnscan.training import checkpoint
 from nnscan.training.fusion.group import FusedGroup
 from nnscan.training.fusion.perceptrons import Perceptrons
-from nnscan.training.network import NetworkTraining
+from nnscan.training.network import NetworkTraining, Timer
+from nnscan.training.state import TrainingState
 
 
 @pytest.fixture(autouse=True)
@@ -158,6 +161,34 @@ def test_those_that_run_are_saved_where_the_time_takes_no_other(
             bench.run(allocation=allocation)
     assert len(bench.rows("status")) == 2
     assert len(list(bench.folder.checkpoints.glob("*.pt"))) == 1
+    bench.run()
+    assert differences(bench.folder, expected.folder) == []
+
+
+@pytest.mark.parametrize(("epoch", "cadence"), [(2, "epochs"), (3, "epochs"), (3, "minutes")])
+def test_each_goes_on_from_its_own_checkpoint_where_the_group_was_ended(
+    expected: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cadence: str, epoch: int
+) -> None:
+    bench = Bench(scan(), tmp_path, fuse="auto", checkpoint_epochs=int(cadence == "epochs"))
+    write, save, asked = Writer.epoch, checkpoint.save, count(1)
+    monkeypatch.setattr(Timer, "is_due", lambda _: cadence == "minutes" and next(asked) % 10 == 0)
+    saved: set[str] = set()
+
+    def full(writer: Writer, row: Any) -> None:
+        write(writer, row)
+        if row["trial"] == bench.trials[2].key and row["epoch"] == epoch:
+            raise StoreError("full")
+
+    def noted(folder: Path, writer: str, state: TrainingState, rows: Any, *, fingerprint: str) -> Path:
+        saved.add(state.trial.key)
+        return save(folder, writer, state, rows, fingerprint=fingerprint)
+
+    monkeypatch.setattr(Writer, "epoch", full)
+    monkeypatch.setattr(checkpoint, "save", noted)
+    with pytest.raises(StoreError, match="full"):
+        bench.run()
+    assert saved == {trial.key for trial in bench.trials}
+    monkeypatch.setattr(Writer, "epoch", write)
     bench.run()
     assert differences(bench.folder, expected.folder) == []
 

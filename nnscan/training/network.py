@@ -125,8 +125,11 @@ class NetworkTraining:
             "parameters": sum(parameter.numel() for parameter in self.state.model.parameters()),
         }
 
-    def epochs(self) -> Iterator[Metrics]:
+    def epochs(self) -> Iterator[Metrics | None]:
         """Yield the metrics of each epoch, those of the checkpoint first; checkpoints are saved as the launch asks.
+
+        None where it was saved within an epoch: trials that are trained together are interrupted together, and each
+        saves itself when it is its turn.
 
         Raises
         ------
@@ -138,9 +141,14 @@ class NetworkTraining:
             yield self._add(self.loop.first_row(self.state, self.data))
         timer = Timer(self.place.launch.checkpoint_minutes * 60)
         while _goes_on(self.trial, self.rows):
-            yield self._add(self._next_epoch(timer))
-            if self._epochs_are_due():
+            row = self.loop.train_epoch(self.state, self.data, lambda: self._is_interrupted(timer))
+            if row is None:
                 self._save()
+                self._end_with_allocation()
+                timer.restart()
+            elif self._add(row) and self._epochs_are_due():
+                self._save()  # before the row is told: in a group the next epoch is trained when another asks for it
+            yield row
 
     def steps(self, epoch: int) -> dict[str, list[float]]:
         """Return what was measured in each step of an epoch that is over, those of the checkpoint too."""
@@ -189,16 +197,6 @@ class NetworkTraining:
         """Remove weights that an attempt before this one kept, of epochs that are yet to come."""
         if self.place.group.rank == 0 and self.trial.settings["training"].get("keep_every"):
             kept.remove_later(self.place.folder, self.trial.key, self.state.epoch)
-
-    def _next_epoch(self, timer: Timer) -> Metrics:
-        row = None
-        while row is None:
-            row = self.loop.train_epoch(self.state, self.data, lambda: self._is_interrupted(timer))
-            if row is None:
-                self._save()
-                self._end_with_allocation()
-                timer.restart()
-        return row
 
     def _is_interrupted(self, timer: Timer) -> bool:
         return self.place.group.soon(timer.is_due() or self.place.allocation.reason is not None)

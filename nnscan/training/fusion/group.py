@@ -85,6 +85,7 @@ class FusedGroup:
     def _pause(self, members: Iterable[Member], seconds: float) -> None:
         """Leave the epoch between two steps, so that each trial can be saved."""
         for member in members:
+            member.is_paused = True
             member.state.sums.seconds += seconds
             member.state.random = RandomStates.of(self._built.stack.generators[member.row])
 
@@ -127,13 +128,16 @@ class Joined:
         return _handed(self.member.first)
 
     def train_epoch(self, state: TrainingState, data: TrialData, interrupted: Callable[[], bool]) -> Row | None:  # noqa: ARG002
-        """Return the row of the next epoch; None where it was interrupted, as `loop.train_epoch` does."""
+        """Return the row of the next epoch; None where it was interrupted, as `loop.train_epoch` does.
+
+        Where the trial that asked is interrupted so are all: each hears of it once, and can be saved.
+        """
         member = self.member
         member.is_waiting = True
-        if member.found is None:
+        if member.found is None and not member.is_paused:
             with together():
                 self.group.train_epoch(interrupted)
-        row, member.found = member.found, None
+        row, member.found, member.is_paused = member.found, None, False
         return row
 
     def leave(self) -> None:

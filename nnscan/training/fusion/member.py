@@ -29,6 +29,8 @@ class Member:
     """Its place in the stack."""
     is_waiting: bool = False
     """Whether it has asked for a row: one that resumes tells those of its checkpoint before."""
+    is_paused: bool = False
+    """Whether its epoch was interrupted and it has not heard of it."""
     first: Row | None = None
     """The row of epoch 0, until it is asked for."""
     found: Row | None = None
