@@ -17,7 +17,6 @@ Numbered = tuple[Trial, int]
 
 FREE: dict[str, tuple[str, ...]] = {
     "data": ("augmentation", "normalization"),
-    "model": ("dropout",),
     "optimizer": ("learning_rate", "momentum", "weight_decay", "betas", "epsilon", "schedule", "nesterov"),
     "task": ("label_smoothing", "head_weight", "digit_weight", "prediction"),
     "training": ("epochs", "seed", "gradient_clip", "early_stopping", "keep", "keep_every"),
@@ -69,9 +68,11 @@ def _fixed(settings: Settings) -> dict[str, Any]:
         table: {name: value for name, value in options.items() if name not in FREE.get(table, ())}
         for table, options in settings.items()
     }
-    momentum = bool(settings["optimizer"].get("momentum"))
-    dropout = settings["model"].get("dropout", 0.0) > 0
-    return {**fixed, "has": [momentum, settings["optimizer"].get("nesterov", False), dropout]}
+    has = [bool(settings["optimizer"].get("momentum")), settings["optimizer"].get("nesterov", False)]
+    if settings["model"]["name"] == "mlp":  # each row of these has a rate of its own
+        rate = fixed["model"].pop("dropout")
+        has.append(rate > 0)
+    return {**fixed, "has": has}
 
 
 def _examples(numbered: Numbered) -> tuple[int, int, int]:

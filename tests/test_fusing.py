@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from trials import ADAM, MLP, SGD, trial
+from trials import ADAM, CNN, MLP, SGD, trial
 
 from nnscan.fusing import OFF, portions, shape_of
 from nnscan.trial import Kind
@@ -32,6 +32,7 @@ def test_trials_that_differ_so_have_one_shape(changes: dict[str, Any]) -> None:
     [
         {"model": {**MLP, "width": 17}},
         {"model": {**MLP, "dropout": 0.5}},
+        {"model": {"name": "functions:network", "dropout": [0.1, 0.2]}},  # whatever that is to a network of a user's
         {"optimizer": SGD},
         {"training": {"batch_size": 8}},
         {"task": {"loss": "mse"}},
@@ -41,6 +42,12 @@ def test_trials_that_differ_so_have_one_shape(changes: dict[str, Any]) -> None:
 )
 def test_trials_that_differ_so_have_not(changes: dict[str, Any]) -> None:
     assert "" != shape_of(trial(**changes)) != shape_of(trial())
+
+
+@pytest.mark.parametrize(("model", "same"), [(MLP, True), (CNN, False)], ids=["by row", "by vmap"])
+def test_rates_of_dropout_may_differ_where_each_network_has_its_own(model: dict[str, Any], same: bool) -> None:
+    one, other = (shape_of(trial(model={**model, "dropout": rate})) for rate in (0.2, 0.5))
+    assert (one == other) is same
 
 
 def test_momentum_or_none_is_another_shape_and_its_value_is_not() -> None:

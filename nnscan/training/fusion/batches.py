@@ -35,10 +35,10 @@ class Gathering:
 
     def source(self, members: Sequence[Member]) -> Source:
         """Return where the batches of these trials come from in the epoch that runs."""
-        first = members[0]
         if len({member.shared for member in members}) == 1:
-            return Shared(self, first, len(members))
-        if len({member.data.dataset.fingerprint for member in members}) > 1 or is_on(first.data.augmentation):
+            return Shared(self, members[0], len(members))
+        augmented = any(is_on(member.data.augmentation) for member in members)
+        if augmented or len({member.data.dataset.fingerprint for member in members}) > 1:
             return Separate(self, members)
         return Stacked.of(self, members)
 

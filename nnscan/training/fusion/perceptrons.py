@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -179,14 +180,15 @@ class Perceptrons:
         """Return the networks like `model` in the rows of `stack`; None where they are no such chains."""
         if type(model) is not nn.Sequential or len(model) < 2 or not _flattens(model[0]):
             return None
-        layers = [_layer(name, module, stack) for name, module in list(model.named_children())[1:]]
+        # A module may stand in two places: such an activation is computed in both.
+        named = [(name, one) for name, one in model.named_modules(remove_duplicate=False) if name and "." not in name]
+        layers = [_layer(name, module, stack) for name, module in named[1:]]
         known = tuple(layer for layer in layers if layer is not None)
-        if len(known) < len(layers) or not isinstance(known[0], Dense):
+        if len(known) < len(layers) or not isinstance(known[0], Dense) or _overwrites(known):
             return None
         known[0].is_first = True
-        names = [name for name, _ in model.named_children()][1:]
-        dropouts = tuple((layer, name) for name, layer in zip(names, known, strict=True) if isinstance(layer, Dropout))
-        return cls(known, dropouts)
+        rated = zip(known, (name for name, _ in named[1:]), strict=True)
+        return cls(known, tuple((layer, name) for layer, name in rated if isinstance(layer, Dropout)))
 
     def admit(self, model: nn.Module, row: int) -> None:
         """Take the rates of `model`, which lies in a row now."""
@@ -218,11 +220,16 @@ def _flattens(module: nn.Module) -> bool:
     return type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1)
 
 
+def _overwrites(layers: Sequence[Layer]) -> bool:
+    """Return whether an activation follows another: written in place, it would take the outputs that one needs."""
+    return any(isinstance(one, Activation) and isinstance(other, Activation) for one, other in pairwise(layers))
+
+
 def _layer(name: str, module: nn.Module, stack: Stack) -> Layer | None:
     kind = type(module)
-    if isinstance(module, nn.Linear) and kind is nn.Linear and f"{name}.bias" in stack.parameters:
+    weight, bias = f"{name}.weight", f"{name}.bias"
+    if kind is nn.Linear and {weight, bias} <= stack.parameters.keys():
         values, gradients = stack.parameters, stack.parameter_gradients
-        weight, bias = f"{name}.weight", f"{name}.bias"
         return Dense(values[weight], values[bias], gradients[weight], gradients[bias], is_first=False)
     if kind is nn.Dropout:
         return Dropout([0.0] * len(stack.values), stack.generators)

@@ -10,7 +10,22 @@ from typing import Any
 import pytest
 import torch
 from comparing import near
-from trials import ADAM, ADAMW, AUGMENTATION, CNN, MLP, ONE_CYCLE, SGD, data_of, dataset, train, trial, untimed, weights
+from trials import (
+    ADAM,
+    ADAMW,
+    AUGMENTATION,
+    CNN,
+    MLP,
+    NO_AUGMENTATION,
+    ONE_CYCLE,
+    SGD,
+    data_of,
+    dataset,
+    train,
+    trial,
+    untimed,
+    weights,
+)
 
 from nnscan.attempt import NotTogetherError
 from nnscan.data.dataset import Dataset
@@ -48,6 +63,7 @@ DIFFERENT: dict[str, list[dict[str, Any]]] = {
     "clipping": [{"training": {"gradient_clip": value}} for value in (0.0, 0.1, 1.0)],
     "dropout": [{"model": {**MLP, "dropout": value}, "fold": fold} for value in (0.2, 0.6) for fold in (0, 1)],
     "augmentation": [{"data": {"augmentation": {**AUGMENTATION, "crop_padding": k}}} for k in (1, 2)],
+    "augmentation or none": [{"data": {"augmentation": one}} for one in (NO_AUGMENTATION, AUGMENTATION)],
     "early stopping": [
         {"training": {"epochs": 30, "early_stopping": {"patience": k, "monitor": "val_loss"}}, "optimizer": SGD}
         for k in (1, 2, 3)

@@ -37,11 +37,25 @@ def convolutions(seed: int = 0) -> nn.Module:
     return cnn((1, 8, 8), 10, **options, hidden_units=8)  # type: ignore[arg-type]
 
 
+def frozen() -> nn.Module:
+    model = perceptron()
+    next(model.parameters()).requires_grad_(False)
+    return model
+
+
+def with_one_activation(seed: int = 0) -> nn.Module:
+    """A user's: one module stands in two places."""
+    torch.manual_seed(seed)
+    activation = nn.ReLU()
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), activation, nn.Linear(16, 16), activation, nn.Linear(16, 10))
+
+
 KINDS: dict[str, tuple[Callable[[nn.Module, Stack], StackedNetwork | None], Callable[[int], nn.Module]]] = {
     "hand-batched": (Perceptrons.of, perceptron),
     "tanh": (Perceptrons.of, lambda seed: perceptron(seed, activation="tanh")),
     "sigmoid": (Perceptrons.of, lambda seed: perceptron(seed, activation="sigmoid", output_activation="sigmoid")),
     "gelu": (Perceptrons.of, lambda seed: perceptron(seed, activation="gelu")),
+    "one activation twice": (Perceptrons.of, with_one_activation),
     "linear": (Perceptrons.of, lambda seed: perceptron(seed, depth=0)),
     "vmap": (Vmapped.of, perceptron),
     "vmap, batch norm": (Vmapped.of, convolutions),
@@ -215,8 +229,14 @@ def test_masks_of_dropout_are_those_that_each_draws_alone() -> None:
 
 @pytest.mark.parametrize(
     "model",
-    [convolutions(), nn.Sequential(nn.Linear(64, 10)), nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Softplus())],
-    ids=["no chain", "nothing flattened", "an unknown module"],
+    [
+        convolutions(),
+        nn.Sequential(nn.Linear(64, 10)),
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Softplus()),
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Sigmoid()),
+        frozen(),
+    ],
+    ids=["no chain", "nothing flattened", "an unknown module", "two activations in a row", "a frozen weight"],
 )
 def test_what_is_no_chain_of_known_layers_has_no_rule_of_its_own(model: nn.Module) -> None:
     assert Perceptrons.of(model, Stack.like(model, 1)) is None
@@ -232,12 +252,6 @@ class Looks(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         found: Tensor = self.linear(inputs.flatten(1))
         return found if found.sum() > 0 else -found
-
-
-def frozen() -> nn.Module:
-    model = perceptron()
-    next(model.parameters()).requires_grad_(False)
-    return model
 
 
 @pytest.mark.parametrize(
