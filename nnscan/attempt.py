@@ -63,7 +63,7 @@ class Training(Protocol):
         ...
 
     def columns(self) -> Metrics:
-        """Return what the end row says of it whatever comes: fingerprints, size."""
+        """Return what the end row says of it whatever comes: fingerprints, size; asked at the start and at the end."""
         ...
 
     def epochs(self) -> Iterator[Metrics | None]:
@@ -195,7 +195,8 @@ def begin(
         more = training.columns()
         curve.first_epoch = training.first_epoch
         yield
-        more = {**more, **(yield from _follow(trial, training, curve, record, lead))}
+        found = yield from _follow(trial, training, curve, record, lead)
+        more = {**training.columns(), **found}
         ending = Ending(Status.DIVERGED if curve.diverged else Status.COMPLETED)
     except BaseException as error:  # whatever a user's code throws is a result, SystemExit too
         if _is_no_result(error, trial):

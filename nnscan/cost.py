@@ -52,12 +52,14 @@ def longest_first(plan: Plan, folder: ScanFolder, wanted: pa.Array) -> list[Stre
 
 def _seconds_by_family(plan: Plan, folder: ScanFolder) -> Mapping[str, float] | None:
     """Return what a trial took on average, by its family, and by "" that of all; None where none has completed."""
-    ended = store.read_trials(folder, ["trial", "status", "seconds"])
+    ended = store.read_trials(folder, ["trial", "status", "seconds", "fused"])
     ended = ended.filter(pc.equal(ended["status"], Status.COMPLETED.value))
     if not len(ended):
         return None
+    together = pc.fill_null(ended["fused"], 1)  # rows older than the column have none
+    own = pc.divide(ended["seconds"], pc.cast(together, pa.float64()))  # trials trained together share the time
     rows = pc.index_in(plan.table["key"], value_set=ended["trial"].combine_chunks())
-    took = pa.table({"family": plan.table["family"], "seconds": ended["seconds"].take(rows)}).drop_null()
+    took = pa.table({"family": plan.table["family"], "seconds": own.take(rows)}).drop_null()
     means = took.group_by("family").aggregate([("seconds", "mean")])
     of_family = zip(means["family"].to_pylist(), means["seconds_mean"].to_pylist(), strict=True)
-    return {"": pc.mean(ended["seconds"]).as_py(), **dict(of_family)}
+    return {"": pc.mean(own).as_py(), **dict(of_family)}

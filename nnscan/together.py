@@ -29,8 +29,10 @@ class Hands:
 
     begin: Callable[[Trial, int], Running]
     """Begins an attempt, which joins the company."""
+    fits: Callable[[Trial], bool]
+    """Whether the time that is left takes a trial: until it does not, those that run go on."""
     may_begin: Callable[[Trial], bool]
-    """Asked before; raises AllocationEndedError where the time that is left does not take it."""
+    """Asked before; raises AllocationEndedError where the time does not take it."""
     ended: Callable[[Numbered, Ending, float], None]
     """Told of each end, with the seconds that it took."""
     ends_together: Callable[[], AbstractContextManager[None]]
@@ -76,7 +78,7 @@ class Together:
     def _fill(self) -> None:
         """Begin attempts up to the size of the group, and bring each to its first row: epochs are of all at once."""
         begun = []
-        while self.waiting and not self.ends and len(self.running) < self.company.size:
+        while self.waiting and self._has_room(self.waiting[0][0]):
             numbered = self.waiting.popleft()
             if self._may_begin(numbered[0]):
                 begun.append(self._begin(numbered))
@@ -84,10 +86,15 @@ class Together:
             if attempt in self.running:
                 self._go_on(attempt)
 
+    def _has_room(self, trial: Trial) -> bool:
+        if self.ends or len(self.running) >= self.company.size:
+            return False
+        return not self.running or self.hands.fits(trial)  # it waits: those that run may still end in time
+
     def _may_begin(self, trial: Trial) -> bool:
         try:
             return self.hands.may_begin(trial)
-        except AllocationEndedError as error:  # those that run hear of it, too, and save themselves
+        except AllocationEndedError as error:  # the others save themselves first
             self.ends = error
             return False
 

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from nnscan import attempt, launch_folder
 from nnscan.allocation import ENDLESS, Allocation, AllocationEndedError, Reason
-from nnscan.attempt import CancelledError, Lead
+from nnscan.attempt import CancelledError, Lead, NotTogetherError
 from nnscan.bundles import Bundle
 from nnscan.dotted import make_importable
-from nnscan.failure import FAILURES_IN_A_ROW, TRIES, FailureStreak, Thrown
+from nnscan.failure import FAILURES_IN_A_ROW, TRIES, FailureStreak, Thrown, is_out_of_memory
 from nnscan.fusing import OFF, Numbered, portions
 from nnscan.identity import NUMERICS
 from nnscan.launch_folder import Launch
@@ -142,8 +142,7 @@ def _run_apart(worker: Worker, trials: Iterable[Numbered]) -> list[Numbered]:
 
 def _run_together(worker: Worker, trials: Sequence[Numbered]) -> list[Numbered]:
     """Make attempts at trials of one shape, many at a time; return those that failed for want of memory."""
-    from nnscan.training.fusion.choice import OUT_OF_MEMORY  # torch, which these trials need
-    from nnscan.training.fusion.join import Company
+    from nnscan.training.fusion.join import Company  # torch, which these trials need
 
     company = Company(worker.launch.fuse, worker.folder.cache / "fusion", exact=worker.launch.deterministic)
     again: list[Numbered] = []
@@ -154,7 +153,7 @@ def _run_together(worker: Worker, trials: Sequence[Numbered]) -> list[Numbered]:
         if together.failed is None:
             break
         print(f"a group of {company.size} could not go on: {together.failed!r}", flush=True)  # into the log
-        if not isinstance(together.failed, OUT_OF_MEMORY) or company.size == 1:
+        if not is_out_of_memory(together.failed) or company.size == 1:
             return [*again, *_run_apart(worker, left)]
         company = company.smaller()
     if company.reason:
@@ -174,18 +173,31 @@ def _hands(worker: Worker, company: Company, again: list[Numbered]) -> Hands:
         from nnscan.training.network import NetworkTraining
 
         check = partial(_check, lambda: ALONE, partial(_is_cancelled, worker, trial))
-        opening = partial(NetworkTraining.open, trial, worker.place, company.join)
+        opening = partial(_opened, company, partial(NetworkTraining.open, trial, worker.place, company.join))
         return attempt.begin(trial, number, worker.writer, opening, worker.launch.metric, Lead(check=check))
 
     def ended(numbered: Numbered, ending: attempt.Ending, seconds: float) -> None:
         if _ended(worker, numbered[0], ending, seconds) is Failure.OUT_OF_MEMORY:
             again.append(numbered)
 
+    def fits(trial: Trial) -> bool:
+        return _fits(worker.place.allocation, _pace(worker.folder, worker.launch.name), trial)
+
     def may_begin(trial: Trial) -> bool:
         _check_time(worker.place.allocation, _pace(worker.folder, worker.launch.name), trial)
         return _may_begin(worker, trial)
 
-    return Hands(begin, may_begin, ended, worker.writer.ends_together)
+    return Hands(begin, fits, may_begin, ended, worker.writer.ends_together)
+
+
+def _opened(company: Company, open_training: Callable[[], attempt.Training]) -> attempt.Training:
+    """Return a training that joins a company; where others of it have taken the memory, that is not its fault."""
+    try:
+        return open_training()
+    except Exception as error:
+        if company.size > 1 and is_out_of_memory(error):
+            raise NotTogetherError from error
+        raise
 
 
 def _may_begin(worker: Worker, trial: Trial) -> bool:
@@ -218,9 +230,14 @@ def _ended(worker: Worker, trial: Trial, ending: attempt.Ending, seconds: float)
     return thrown.failure if thrown else None
 
 
+def _fits(allocation: Allocation, pace: Pace, trial: Trial) -> bool:
+    """Return whether what is left of the allocation takes `trial`."""
+    return not math.isfinite(allocation.ends) or allocation.fits(pace.seconds(trial))
+
+
 def _check_time(allocation: Allocation, pace: Pace, trial: Trial) -> None:
     """Raise AllocationEndedError where what is left of the allocation does not take `trial`."""
-    if math.isfinite(allocation.ends) and not allocation.fits(pace.seconds(trial)):
+    if not _fits(allocation, pace, trial):
         allocation.end(Reason.TIME_LIMIT)
     if allocation.reason:
         raise AllocationEndedError(allocation.reason)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from scans import DIGITS, TESTS, function_scan, run
 
@@ -84,6 +85,25 @@ def test_the_time_is_what_trials_of_each_family_took_over_the_workers(
     of = told(scan, tmp_path, workers=3)
     assert of.to_run == 6  # 1.0 (in both families), 2.0 and 4.0, two folds each
     assert of.seconds == pytest.approx(6 * mean / 3)
+
+
+@pytest.mark.parametrize("fused", [None, 4], ids=["older than the column", "four at a time"])
+def test_trials_that_were_trained_together_shared_their_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fused: int | None
+) -> None:
+    scan = function_scan("learn", [0.5, 1.0])
+    outcome = run(scan, tmp_path, limit=2)
+    took = sum(store.read_trials(outcome.folder, ["seconds"])["seconds"].to_pylist())
+    read_trials = store.read_trials
+
+    def so_fused(folder: ScanFolder, columns: list[str]) -> pa.Table:
+        table = read_trials(folder, columns)
+        kept = [name for name in columns if name != "fused"]
+        changed = {name: pa.array([fused] * len(table), pa.int32()) for name in columns if name not in kept}
+        return pa.table({**{name: table[name] for name in kept}, **changed})
+
+    monkeypatch.setattr(store, "read_trials", so_fused)
+    assert told(scan, tmp_path, workers=1).seconds == pytest.approx(took / (fused or 1))
 
 
 def test_missing_data_are_told_with_what_to_do(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from scans import TESTS, differences
 from nnscan.allocation import Allocation, AllocationEndedError, Reason
 from nnscan.attempt import NotTogetherError
 from nnscan.errors import StoreError
+from nnscan.pace import Pace
 from nnscan.results import store
 from nnscan.results.cancelled import Cancelled, write_cancelled
 from nnscan.results.journal import Writer, journals, read_rows
@@ -30,16 +32,18 @@ def in_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(TESTS)
 
 
-def scan(model: str = 'name = "mlp"\nwidth = 8\ndropout = 0.2', epochs: int = 3, folds: int = 2) -> Scan:
+RATES = "[0.001, 0.003, 0.01]"
+
+
+def scan(model: str = 'name = "mlp"\nwidth = 8\ndropout = 0.2', epochs: int | str = 3, rates: str = RATES) -> Scan:
     return read(
         f"""
         name = "s"
         [data]
         name = "digits"
         [validation]
-        folds = {folds}
+        folds = 2
         [training]
-        epochs = {epochs}
         batch_size = 64
         [optimizer]
         name = "adam"
@@ -47,7 +51,8 @@ def scan(model: str = 'name = "mlp"\nwidth = 8\ndropout = 0.2', epochs: int = 3,
         {model}
         [[grid]]
         family = "F"
-        optimizer.learning_rate = [0.001, 0.003, 0.01]
+        training.epochs = {epochs}
+        optimizer.learning_rate = {rates}
         """
     )
 
@@ -193,6 +198,25 @@ def test_each_goes_on_from_its_own_checkpoint_where_the_group_was_ended(
     assert differences(bench.folder, expected.folder) == []
 
 
+@pytest.mark.parametrize(("signal", "ended", "saved"), [(False, 2, 0), (True, 1, 1)], ids=["time limit", "signal"])
+def test_those_that_run_lose_nothing_where_no_further_one_may_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signal: bool, ended: int, saved: int
+) -> None:
+    bench = Bench(scan(rates="[0.01]", epochs="[1, 3]"), tmp_path, fuse="2")
+    allocation, note = Allocation(ends=time.time() + 1e4, seconds=1e6), Pace.ended
+
+    def noted(pace: Pace, trial: Any, seconds: float) -> None:
+        note(pace, trial, seconds if signal else 1e5)
+        if signal:
+            allocation.end(Reason.TERMINATED)
+
+    monkeypatch.setattr(Pace, "ended", noted)
+    with pytest.raises(AllocationEndedError):
+        bench.run(allocation=allocation)
+    assert len(statuses(bench)) == ended
+    assert len(list(bench.folder.checkpoints.glob("*.pt"))) == saved
+
+
 def test_nothing_begins_once_the_scan_was_asked_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(scan(), tmp_path, fuse="2")
     write = Writer.epoch
@@ -251,6 +275,32 @@ def test_a_group_without_memory_is_halved(
     assert "could not go on" in capfd.readouterr().out
     assert differences(bench.folder, expected.folder) == []
     assert {fused for (fused,) in bench.rows("fused")} <= {1, 2}
+
+
+def test_what_finds_no_memory_beside_others_is_no_failure_of_its_own(
+    expected: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = NetworkTraining.open
+    sizes = set()
+
+    def refusing(trial: Any, place: Any, join: Any) -> NetworkTraining:
+        training = opened(trial, place, join)
+        group = join.__self__.group
+        sizes.add(group.size)
+        if len(group.members) > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")  # as torch says it
+        return training
+
+    monkeypatch.setattr(NetworkTraining, "open", refusing)
+    bench = ran(tmp_path, fuse="5")
+    assert sizes == {5, 2}
+    assert differences(bench.folder, expected.folder) == []
+    assert bench.rows("status", "attempt") == [("completed", 1)] * 6
+
+
+def test_one_that_diverges_says_with_how_many_it_was_trained(tmp_path: Path) -> None:
+    bench = ran(tmp_path, scan('name = "mlp"\nwidth = 8', rates="[1e30, 0.01]"))
+    assert bench.rows("status", "fused") == [("diverged", 4)] * 2 + [("completed", 4)] * 2
 
 
 def test_what_breaks_the_group_is_found_where_each_is_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,7 +118,10 @@ class NetworkTraining:
         return training
 
     def columns(self) -> Metrics:
-        """Return what data and code were, and how large the network is."""
+        """Return what data and code were, how large the network is, and with how many it was trained until now."""
+        return {**self._origin(), "fused": self.loop.fused}
+
+    def _origin(self) -> Metrics:
         return {
             "data_fingerprint": self.data.dataset.fingerprint,
             "code_fingerprint": self.place.code_fingerprint(self.trial.settings),
@@ -157,16 +160,15 @@ class NetworkTraining:
 
     def finish(self) -> Metrics:
         """Test a retraining and leave its model; leave the weights that a trial was asked to keep."""
-        more: Metrics = {"fused": self.loop.fused}
         if self.trial.kind is Kind.RETRAINING:
-            more = {**more, **self._test_and_save()}
-        elif self.state.best is not None and self.place.group.rank == 0:
+            return self._test_and_save()
+        if self.state.best is not None and self.place.group.rank == 0:
             self.state.model.load_state_dict(self.state.best)
             best = loop.best_of(self.rows, self.place.launch.metric)
             assert best is not None  # its weights are there
             card = self._card(best)
             save_model(self.place.folder.kept / self.trial.key, self.state.model, card)
-        return more
+        return {}
 
     def remove_checkpoints(self) -> None:
         """Remove the checkpoints of the trial, whoever wrote them."""
@@ -251,7 +253,7 @@ class NetworkTraining:
                 **self.place.launch.provenance,
                 "trial": self.trial.key,
                 "numerics": NUMERICS,
-                **self.columns(),
+                **self._origin(),
             },
             results={"epochs": epoch, "last_epoch": self._row_of(epoch), **(test or {})},
         )

@@ -436,7 +436,7 @@ def made(changes: dict[str, Any]) -> Trial:
 def network_trial(group: Group, changes: dict[str, Any], folder: str) -> dict[str, Any]:
     """Train a trial in a scan folder, as a worker does."""
     training = NetworkTraining.open(made(changes), home(group, folder, checkpoint_epochs=1))
-    rows = trials.untimed(list(training.epochs()))
+    rows = trials.untimed([row for row in training.epochs() if row is not None])
     more = training.finish()
     more.pop("metrics", None)  # the last row again, with its times
     group.agree(True)  # rank 0 has written

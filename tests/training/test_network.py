@@ -81,6 +81,11 @@ def due(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return every
 
 
+def trained(training: NetworkTraining) -> list[dict[str, Any]]:
+    """Train to the end, over every interruption, and return the rows."""
+    return [row for row in training.epochs() if row is not None]
+
+
 def by_hand(one: Trial, tmp_path: Path) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
     """Train `one` in the plainest way."""
     dataset = load(one.settings["data"], root=None, cache=tmp_path / "own", seed=one.settings["training"]["seed"])
@@ -99,7 +104,7 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 @pytest.mark.parametrize("changes", [{}, HARD], ids=["mlp", "cnn, augmentation, dropout, one cycle"])
 def test_a_trial_is_its_epochs_one_after_another(home: Home, tmp_path: Path, changes: dict[str, Any]) -> None:
     training = home.open(trial(**changes))
-    rows = list(training.epochs())
+    rows = trained(training)
     expected, weights = by_hand(trial(**changes), tmp_path)
     assert training.first_epoch == 0
     assert untimed(rows) == expected
@@ -146,7 +151,7 @@ def test_a_killed_attempt_goes_on_from_a_checkpoint_between_epochs(
     second = home.open(one, writer="second", checkpoint_epochs=1)
     assert second.state.epoch == 1
     expected, weights = by_hand(one, tmp_path)
-    assert untimed(list(second.epochs())) == expected
+    assert untimed(trained(second)) == expected
     assert equal(second.state.model.state_dict(), weights)
 
 
@@ -165,13 +170,13 @@ def test_a_killed_attempt_goes_on_from_a_checkpoint_within_an_epoch(
     with monkeypatch.context() as dying:
         dying.setattr(NetworkTraining, "_save", save_and_die)
         with pytest.raises(Killed):
-            list(home.open(one, writer="first").epochs())
+            trained(home.open(one, writer="first"))
     (name,) = home.checkpoints()
     assert name == f"{one.key}.first.{steps}.pt"
     second = home.open(one, writer="second")
     assert second.state.steps == steps
     expected, weights = by_hand(one, tmp_path)
-    assert untimed(list(second.epochs())) == expected
+    assert untimed(trained(second)) == expected
     assert equal(second.state.model.state_dict(), weights)
 
 
@@ -193,7 +198,7 @@ def test_an_allocation_that_ends_ends_the_training_after_a_step_and_another_goes
     assert (first.state.epoch, first.state.step) == (1, 1)
     second = home.open(one, writer="second")
     expected, weights = by_hand(one, tmp_path)
-    assert untimed(list(second.epochs())) == expected
+    assert untimed(trained(second)) == expected
     assert equal(second.state.model.state_dict(), weights)
 
 
@@ -204,12 +209,12 @@ def test_a_killed_warm_start_goes_on_from_its_checkpoint(home: Home) -> None:
     (home.folder.weights / digest).write_bytes(content)
     one = trial(**HARD, training={"warm_start": f"sha256:{digest}"})
     whole, cold = home.open(one), home.open(trial(**HARD))
-    rows = untimed(list(whole.epochs()))
+    rows = untimed(trained(whole))
     assert rows[0] != untimed([next(cold.epochs())])[0]
     killed_after(home.open(one, writer="first", checkpoint_epochs=1), 3)
     resumed = home.open(one, writer="second")
     assert resumed.state.epoch == 1
-    assert untimed(list(resumed.epochs())) == rows
+    assert untimed(trained(resumed)) == rows
     assert equal(resumed.state.model.state_dict(), whole.state.model.state_dict())
 
 
@@ -217,7 +222,7 @@ def test_checkpoints_in_passing_change_nothing(home: Home, tmp_path: Path, due: 
     due(2)
     training = home.open(trial(**HARD), checkpoint_epochs=1)
     expected, weights = by_hand(trial(**HARD), tmp_path)
-    assert untimed(list(training.epochs())) == expected
+    assert untimed(trained(training)) == expected
     assert equal(training.state.model.state_dict(), weights)
     assert len(home.checkpoints()) == 1  # a writer keeps its newest
     training.remove_checkpoints()
@@ -225,7 +230,7 @@ def test_checkpoints_in_passing_change_nothing(home: Home, tmp_path: Path, due: 
 
 
 def test_no_checkpoint_is_made_where_none_was_asked_for(home: Home) -> None:
-    list(home.open(trial()).epochs())
+    trained(home.open(trial()))
     assert not home.folder.checkpoints.exists()
 
 
@@ -237,7 +242,7 @@ def test_checkpoints_come_every_so_many_epochs_and_not_after_the_last(
     monkeypatch.setattr(
         checkpoint, "save", lambda folder, writer, state, rows, *, fingerprint: saved.append(state.epoch)
     )
-    list(home.open(trial(training={"epochs": 4}), checkpoint_epochs=every).epochs())
+    trained(home.open(trial(training={"epochs": 4}), checkpoint_epochs=every))
     assert saved == expected
 
 
@@ -257,7 +262,7 @@ def test_a_timer_is_due_after_its_seconds_and_never_without(monkeypatch: pytest.
 def test_whose_bundle_was_taken_over_saves_nothing_and_ends(home: Home, due: Callable[[int], None]) -> None:
     due(1)
     with pytest.raises(TakenOverError):
-        list(home.open(trial(), closed=lambda: True).epochs())
+        trained(home.open(trial(), closed=lambda: True))
     assert home.checkpoints() == []
 
 
@@ -274,7 +279,7 @@ def test_a_checkpoint_of_other_data_or_code_is_passed_over(home: Home, capsys: p
 def test_the_best_weights_are_kept_where_asked(home: Home) -> None:
     one = trial(training={"epochs": 4, "keep": "best"}, optimizer={**SGD, "learning_rate": 0.3})
     training = home.open(one)
-    rows = list(training.epochs())
+    rows = trained(training)
     training.finish()
     model = load_model(home.folder.kept / one.key)
     best = max(row["val_accuracy"] for row in rows)
@@ -288,10 +293,10 @@ def test_the_best_weights_are_kept_where_asked(home: Home) -> None:
 def test_a_resumed_attempt_keeps_the_best_of_both(home: Home) -> None:
     one = trial(training={"epochs": 4, "keep": "best"}, optimizer={**SGD, "learning_rate": 0.3})
     whole = home.open(one)
-    list(whole.epochs())
+    trained(whole)
     killed_after(home.open(one, writer="first", checkpoint_epochs=1), 4)
     resumed = home.open(one, writer="second")
-    list(resumed.epochs())
+    trained(resumed)
     assert resumed.state.best is not None
     assert equal(resumed.state.best, whole.state.best)
 
@@ -299,7 +304,7 @@ def test_a_resumed_attempt_keeps_the_best_of_both(home: Home) -> None:
 def test_early_stopping_ends_the_training(home: Home) -> None:
     patience = {"early_stopping": {"patience": 1, "monitor": "val_loss"}}
     one = trial(training={"epochs": 50, **patience}, optimizer={**SGD, "learning_rate": 0.5})
-    rows = list(home.open(one).epochs())
+    rows = trained(home.open(one))
     losses = [row["val_loss"] for row in rows]
     assert len(rows) < 51
     assert losses[-1] >= min(losses[:-1])
@@ -310,7 +315,7 @@ def test_a_retraining_takes_everything_is_tested_and_leaves_a_model_a_family(hom
     one = replace(trial(), kind=Kind.RETRAINING, families=("A", "B"), fold=0)
     training = home.open(one)
     assert training.first_epoch == 1
-    rows = list(training.epochs())
+    rows = trained(training)
     expected, weights = by_hand(one, tmp_path)
     assert untimed(rows) == expected
     assert all("val_loss" not in row for row in rows)
@@ -341,7 +346,7 @@ def test_no_epochs_are_an_evaluation_of_the_network_as_it_stands(home: Home, pat
 def test_a_retraining_of_no_epochs_tests_the_network_and_leaves_its_model(home: Home, tmp_path: Path) -> None:
     one = replace(trial(training={"epochs": 0}), kind=Kind.RETRAINING, fold=0)
     training = home.open(one)
-    assert list(training.epochs()) == []
+    assert trained(training) == []
     more = training.finish()
     assert more["metrics"] == {}
     _, weights = by_hand(one, tmp_path)
@@ -356,7 +361,7 @@ def test_a_killed_retraining_goes_on_from_its_checkpoint(home: Home, tmp_path: P
     second = home.open(one, writer="second")
     assert second.state.epoch == 1
     expected, weights = by_hand(one, tmp_path)
-    assert untimed(list(second.epochs())) == expected
+    assert untimed(trained(second)) == expected
     assert equal(second.state.model.state_dict(), weights)
 
 
@@ -388,7 +393,7 @@ def kept(home: Home) -> list[str]:
 def test_the_weights_of_every_so_many_epochs_are_kept_where_asked(home: Home, tmp_path: Path, kind: Kind) -> None:
     one = replace(trial(training={"epochs": 5, "keep_every": 2}), kind=kind, fold=0)
     training = home.open(one)
-    rows = list(training.epochs())
+    rows = trained(training)
     training.finish()
     assert kept(home) == ["epoch-0002", "epoch-0004"]
     model = load_model(home.folder.kept / f"{one.key}.epoch-0002")
@@ -412,7 +417,7 @@ def test_an_attempt_removes_what_an_earlier_one_kept_of_epochs_to_come(home: Hom
     one = trial(training={"epochs": 4, "keep_every": 1})
     other = replace(one, key="0" * 31 + "b")
     for each in (one, other):
-        list(home.open(each).epochs())
+        trained(home.open(each))
     assert kept(home) == [f"epoch-000{epoch}" for epoch in (1, 1, 2, 2, 3, 3, 4, 4)]
     home.open(one)  # begins anew
     assert kept(home) == [f"epoch-000{epoch}" for epoch in (1, 2, 3, 4)]
@@ -425,7 +430,7 @@ def test_a_resumed_attempt_leaves_what_was_kept_before_it(home: Home) -> None:
     training = home.open(one)
     assert training.state.epoch == 2
     assert kept(home) == ["epoch-0001", "epoch-0002"]
-    list(training.epochs())
+    trained(training)
     assert kept(home) == ["epoch-0001", "epoch-0002", "epoch-0003", "epoch-0004"]
 
 
@@ -433,7 +438,7 @@ def test_weights_that_cannot_be_kept_are_told_as_a_fault_of_the_place(home: Home
     home.folder.path.mkdir(parents=True)
     home.folder.kept.write_text("a file in the way")
     with pytest.raises(StoreError, match="cannot write"):
-        list(home.open(trial(training={"keep_every": 1})).epochs())
+        trained(home.open(trial(training={"keep_every": 1})))
 
 
 @pytest.mark.parametrize("steps", [3, 15, 22])
@@ -452,20 +457,21 @@ def test_a_resumed_attempt_tells_the_steps_of_all_its_epochs(
     with monkeypatch.context() as dying:
         dying.setattr(NetworkTraining, "_save", save_and_die)
         with pytest.raises(Killed):
-            list(home.open(one, writer="first").epochs())
+            trained(home.open(one, writer="first"))
     assert told(home.open(one, writer="second")) == whole
     assert [len(epoch.get("loss", [])) for epoch in whole] == [0, 9, 9, 9, 9]
 
 
 def told(training: NetworkTraining) -> list[dict[str, list[float]]]:
     """Train to the end and return the steps of each epoch, as an attempt asks for them."""
-    return [training.steps(training.first_epoch + index) for index, _ in enumerate(training.epochs())]
+    rows = (row for row in training.epochs() if row is not None)
+    return [training.steps(training.first_epoch + index) for index, _ in enumerate(rows)]
 
 
 def test_a_retraining_leaves_examples_of_its_test_and_how_well_it_is_calibrated(home: Home) -> None:
     one = replace(trial(), kind=Kind.RETRAINING, fold=0)
     training = home.open(one)
-    list(training.epochs())
+    trained(training)
     training.finish()
     folder = home.folder.models / "T"
     predictions = pq.read_table(folder / "predictions.parquet").to_pylist()

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from nnscan.failure import is_out_of_memory
 from nnscan.fusing import AUTO
 from nnscan.results.folder import write_atomically
 from nnscan.tasks.outputs import changed
@@ -28,8 +29,6 @@ from nnscan.training.fusion.vmapped import Vmapped
 
 SIZES = (1, 4, 16, 64)
 """How many networks are tried at a time: what a CPU's cache holds decides."""
-
-OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
 
 WORTH = 0.97
 """A larger group has to take less than this share of a smaller one's time a network: memory is not free."""
@@ -66,7 +65,7 @@ def choose(model: nn.Module, example: Tensor, fuse: str, remembered: Path, *, ex
         Whether only networks are trained together whose bits do not depend on the company.
     """
     special = _special(model)
-    if exact and Perceptrons.of(model, Stack.like(model, 1)) is None:
+    if exact and (example.device.type != "cpu" or Perceptrons.of(model, Stack.like(model, 1)) is None):
         return Choice(1, Vmapped.of, "resources.deterministic: together its bits would depend on the company")
     if fuse != AUTO:
         reason = "" if special else vmapped.refusal(model, example)
@@ -74,7 +73,9 @@ def choose(model: nn.Module, example: Tensor, fuse: str, remembered: Path, *, ex
     if special is None:
         return Choice(1, Vmapped.of, "this network is as fast alone, so far as nnscan knows; --fuse N tries it")
     measure = partial(_fastest, model, example, special)
-    return Choice(_remembered(remembered, model, example, measure), special)
+    fastest = _remembered(remembered, model, example, measure)
+    # It may have been measured where more memory was free.
+    return Choice(max((size for size in SIZES if size <= fastest and _fits(model, example, size)), default=1), special)
 
 
 def _special(model: nn.Module) -> NetworkOf | None:
@@ -99,7 +100,9 @@ def _fastest(model: nn.Module, example: Tensor, network_of: NetworkOf) -> int:
             break
         try:
             seconds = _seconds(model, example, network_of, size) / size
-        except OUT_OF_MEMORY:
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
             break
         if seconds < least * WORTH:
             best, least = size, seconds

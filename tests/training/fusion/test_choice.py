@@ -51,10 +51,20 @@ def test_the_fastest_size_a_network_wins(
     assert choose(network(MLP), example(), "auto", tmp_path).size == size
 
 
-def test_a_size_without_memory_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_measured_where_more_memory_was_free_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "_seconds", lambda *_: 1.0)
+    assert choose(network(MLP), example(), "auto", tmp_path).size == 64
+    monkeypatch.setattr(choice, "_fits", lambda model, example, size: size <= 16)
+    assert choose(network(MLP), example(), "auto", tmp_path).size == 16
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't allocate memory")], ids=["python", "torch"])
+def test_a_size_without_memory_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def seconds(model: nn.Module, example: torch.Tensor, network_of: Any, count: int) -> float:
         if count > 4:
-            raise MemoryError
+            raise error
         return 1.0
 
     monkeypatch.setattr(choice, "_seconds", seconds)
