@@ -24,7 +24,7 @@ from nnscan.training.fusion.evaluation import validate
 from nnscan.training.fusion.lanes import Lane, runs
 from nnscan.training.fusion.member import Member
 from nnscan.training.loop import Row
-from nnscan.training.state import RandomStates, TrainingState
+from nnscan.training.state import RandomStates, TrainingState, dropout_seed, seed_generators
 from nnscan.training.trial_data import TrialData
 
 
@@ -66,6 +66,8 @@ class FusedGroup:
         """Train all that want another epoch for what is left of it; none finds a row where `interrupted` was true."""
         core, started = self._built, time.perf_counter()
         members = [member for member in self.members if member.takes_part]
+        if not members[0].state.step:
+            seed_generators(dropout_seed(members[0].state))  # for networks that draw from torch's own, or from numpy's
         for member in members:
             member.company = max(member.company, len(members))
             member.start_epoch(core.sums(member.row), core.stack.generators[member.row])

@@ -6,6 +6,7 @@ operations are those that the networks would do alone, in the same order: on the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -38,15 +39,26 @@ class Layer(Protocol):
 
 @dataclass
 class Memory:
-    """Tensors that are used again: new ones a step cost more than a small network does (page faults)."""
+    """Memory that is used again: a new tensor a step costs more than a small network does (page faults).
 
-    kept: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
+    All shapes share one piece: as trials of a group end, its tensors take every size up to the largest.
+    """
+
+    piece: Tensor = field(default_factory=lambda: torch.empty(0))
+    views: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
 
     def of(self, like: Tensor, *shape: int) -> Tensor:
-        """Return memory of this shape; the next call with it returns the same."""
-        if shape not in self.kept:
-            self.kept[shape] = like.new_empty(shape)
-        return self.kept[shape]
+        """Return memory of this shape, until the next call."""
+        if shape not in self.views:
+            self._add(like, shape)
+        return self.views[shape]
+
+    def _add(self, like: Tensor, shape: tuple[int, ...]) -> None:
+        count = math.prod(shape)
+        if len(self.piece) < count:
+            self.piece = like.new_empty(count)
+            self.views.clear()
+        self.views[shape] = self.piece[:count].view(shape)
 
 
 @dataclass

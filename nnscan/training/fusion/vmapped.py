@@ -68,7 +68,12 @@ class Vmapped:
         return vmap(self._one, randomness="different")(parameters, buffers, inputs)
 
     def _one(self, parameters: Named, buffers: Named, inputs: Tensor) -> Outputs:
-        return functional_call(self.module, (parameters, buffers), (inputs,))  # type: ignore[no-any-return]
+        given = {**parameters, **buffers}
+        found = functional_call(self.module, given, (inputs,))
+        for name, buffer in buffers.items():
+            if given[name] is not buffer:  # what is not written in place never reaches the stack
+                raise RuntimeError(f"it puts another tensor in the place of its buffer {name}")
+        return found  # type: ignore[no-any-return]
 
 
 def refusal(model: nn.Module, example: Tensor) -> str:

@@ -7,9 +7,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from comparing import near
+from torch import nn
 from trials import (
     ADAM,
     ADAMW,
@@ -243,6 +245,27 @@ def test_weights_are_those_of_the_trial_alone_after_it_has_left() -> None:
             torch.equal(*pair)
             for pair in zip(weights(state.model).values(), weights(expected.model).values(), strict=True)
         )
+
+
+class Drawing(nn.Module):
+    """Draws from numpy's generator, as a user's network may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 3)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = self.linear(inputs.flatten(1))
+        return outputs * float(np.random.rand()) if self.training else outputs
+
+
+def test_what_a_network_draws_from_is_seeded_for_the_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nnscan.training.state.build", lambda *_, **__: Drawing())
+    torch.manual_seed(0)
+    [expected] = together([trial()], Vmapped.of)
+    torch.manual_seed(0)
+    np.random.seed(99)  # as it happened to stand
+    assert [untimed(rows) for rows in together([trial()], Vmapped.of)] == [untimed(expected)]
 
 
 class Broken(Perceptrons):

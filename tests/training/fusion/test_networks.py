@@ -15,7 +15,7 @@ from nnscan.tasks.classification import Classification
 from nnscan.training.fusion import losses
 from nnscan.training.fusion.network import StackedNetwork
 from nnscan.training.fusion.optimizers import StackedOptimizer
-from nnscan.training.fusion.perceptrons import Perceptrons
+from nnscan.training.fusion.perceptrons import Memory, Perceptrons
 from nnscan.training.fusion.stack import Stack
 from nnscan.training.fusion.vmapped import Vmapped, refusal
 from nnscan.training.optimizers import optimizer
@@ -197,6 +197,15 @@ def test_evaluation_is_that_of_each_alone_and_changes_nothing(kind: str) -> None
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
 
 
+def test_memory_of_all_shapes_is_that_of_the_largest() -> None:
+    memory, like = Memory(), torch.empty(0)
+    shapes = [(2, 3), (4, 5), (1, 3), (4, 5), (2, 3)]
+    found = [memory.of(like, *shape) for shape in shapes]
+    assert [tuple(one.shape) for one in found] == shapes
+    assert {one.data_ptr() for one in found[1:]} == {memory.piece.data_ptr()}
+    assert memory.piece.nbytes == 4 * 5 * 4
+
+
 def test_an_expanded_batch_is_as_good_as_copies() -> None:
     together = Together("hand-batched", torch.float32)
     pixels, _ = images(torch.float32)
@@ -254,10 +263,29 @@ class Looks(nn.Module):
         return found if found.sum() > 0 else -found
 
 
+class Replaces(nn.Module):
+    """Keeps a running mean, and not in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+        self.register_buffer("mean", torch.zeros(10))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        found: Tensor = self.linear(inputs.flatten(1))
+        self.mean = 0.9 * self.mean + 0.1 * found.detach().mean(0)
+        return found - self.mean
+
+
 @pytest.mark.parametrize(
     ("model", "reason"),
-    [(convolutions(), ""), (Looks(), "vmap does not take it"), (frozen(), "parameters that are not trained")],
-    ids=["taken", "looks at a value", "frozen"],
+    [
+        (convolutions(), ""),
+        (Looks(), "vmap does not take it"),
+        (Replaces(), "in the place of its buffer mean"),
+        (frozen(), "parameters that are not trained"),
+    ],
+    ids=["taken", "looks at a value", "replaces a buffer", "frozen"],
 )
 def test_what_vmap_refuses_is_refused_with_the_reason(model: nn.Module, reason: str) -> None:
     found = refusal(model, images(torch.float32)[0][:4])
