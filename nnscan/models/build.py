@@ -17,6 +17,7 @@ from nnscan.dotted import load_function
 from nnscan.models.cifarnet import cifarnet
 from nnscan.models.cnn import cnn
 from nnscan.models.fully_convolutional import fully_convolutional
+from nnscan.models.generators import seed_torch
 from nnscan.models.lenet import lenet
 from nnscan.models.mlp import mlp
 from nnscan.models.pairs import pair, siamese
@@ -85,7 +86,7 @@ def build(
         raises its own error, with a note that says so, and so does a task that cannot take what the network gives.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        seed_torch(seed)
         model = _network(dict(settings), input_shape, classes, seed, weights)
         outputs = _tried(model, settings["name"], input_shape)
     _check(outputs, settings["name"], classes, scores)

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from nnscan.data.batches import Buffers
 from nnscan.identity import Purpose, seed32
 from nnscan.models.build import build
+from nnscan.models.generators import seed_torch
 from nnscan.models.weights import start_from
 from nnscan.tasks import task
 from nnscan.tasks.task import Task
@@ -248,7 +249,7 @@ def start_epoch(state: TrainingState, device: torch.device) -> None:
 
 def seed_generators(seed: int) -> None:
     """Seed the generators that models draw from."""
-    torch.manual_seed(seed)
+    seed_torch(seed)
     np.random.seed(seed)
     random.seed(seed)
 
