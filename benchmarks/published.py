@@ -42,6 +42,7 @@ STUDIES = (
     Study("Gahtidis, MNIST", "mnist_sigmoid", "published", "0.90", 0.93),
     Study("Gahtidis, MNIST", "mnist_sigmoid", "larger-steps", "0.90", 0.93),
     Study("Gahtidis, CIFAR-10", "cifar10_batch_size", "CNN", "0.630", 0.65),
+    Study("Gahtidis, CIFAR-10", "cifar10_batch_size", "improved", "0.630", 0.65),
     Study("Cicchese, MLP", "mnist_skip_mlp", "MLP", "0.9733", 0.975),
     Study("Cicchese, skip-MLP", "mnist_skip_mlp", "SkipMLP", "0.9756", 0.978),
     Study("Cicchese, CNN", "cifar10_fully_convolutional", "published", "0.761", 0.78),
