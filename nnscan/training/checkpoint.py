@@ -167,8 +167,8 @@ def _restore_rank(state: TrainingState, ranks: list[dict[str, Any]]) -> None:
 
 
 def remove(folder: Path, key: str) -> None:
-    """Remove all checkpoints of the trial `key`, whoever wrote them: it has ended."""
-    _remove(_files(folder, key))
+    """Remove all checkpoints of the trial `key`, whoever wrote them, also half-written ones: it has ended."""
+    _remove([*_files(folder, key), *folder.glob(f".{key}.*")])
 
 
 def _remove(files: Iterable[Path]) -> None:
