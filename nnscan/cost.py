@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from nnscan.plan import Plan
 from nnscan.results import store
 from nnscan.results.folder import ScanFolder
+from nnscan.results.scores import floats, own_seconds
 from nnscan.trial import Status
 
 
@@ -56,8 +57,7 @@ def _seconds_by_family(plan: Plan, folder: ScanFolder) -> Mapping[str, float] | 
     ended = ended.filter(pc.equal(ended["status"], Status.COMPLETED.value))
     if not len(ended):
         return None
-    together = pc.fill_null(ended["fused"], 1)  # rows older than the column have none
-    own = pc.divide(ended["seconds"], pc.cast(together, pa.float64()))  # trials trained together share the time
+    own = pa.array(own_seconds(floats(ended["seconds"]), floats(ended["fused"])), from_pandas=True)  # NaN is null
     rows = pc.index_in(plan.table["key"], value_set=ended["trial"].combine_chunks())
     took = pa.table({"family": plan.table["family"], "seconds": own.take(rows)}).drop_null()
     means = took.group_by("family").aggregate([("seconds", "mean")])

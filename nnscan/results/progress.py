@@ -23,7 +23,7 @@ from nnscan.results.journal import DETAILS, Row, parse
 from nnscan.results.metric import smallest_wins
 from nnscan.results.part import describe, read_groups
 from nnscan.results.schema import TRIALS
-from nnscan.results.scores import State, ended_states, floats
+from nnscan.results.scores import State, ended_states, floats, own_seconds
 from nnscan.results.selection import Floats, Integers
 from nnscan.results.tails import Parts, Tail, Tails
 from nnscan.results.tally import Tally
@@ -165,7 +165,7 @@ class Follower:
         score = row.get("score") if row.get("metric") == self._metric else None
         trial = np.array([row["trial"]], dtype="S")
         state = np.array([_ENDED[Status(row["status"])]], dtype=np.int64)
-        self._tally.end(trial, state, _one(score), _own_seconds(_one(row.get("seconds")), _one(row.get("fused"))))
+        self._tally.end(trial, state, _one(score), own_seconds(_one(row.get("seconds")), _one(row.get("fused"))))
         if self._details:
             self._details.end(row)
 
@@ -175,7 +175,7 @@ class Follower:
             scores = np.where(same, floats(table["score"]), math.nan)
             trials = np.array(table["trial"].to_pylist(), dtype="S")
             self._tally.end(
-                trials, ended_states(table), scores, _own_seconds(floats(table["seconds"]), floats(table["fused"]))
+                trials, ended_states(table), scores, own_seconds(floats(table["seconds"]), floats(table["fused"]))
             )
             if self._details:
                 self._details.take_part(table)
@@ -194,11 +194,6 @@ class Follower:
             seconds_left=left / len(writing) if writing and math.isfinite(left) else None,
             highlights=self._details.look(running, counts) if self._details else None,
         )
-
-
-def _own_seconds(seconds: Floats, fused: Floats) -> Floats:
-    """Return what each trial took of its worker's time, which it shared with those that it was trained with."""
-    return seconds / np.where(fused > 1, fused, 1)
 
 
 def _family(tally: Tally, name: str, counts: Integers, smallest: bool) -> FamilyProgress:

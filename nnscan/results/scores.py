@@ -322,6 +322,14 @@ def floats(column: pa.ChunkedArray) -> Floats:
     return array
 
 
+def own_seconds(seconds: Floats, fused: Floats) -> Floats:
+    """Return what each trial took of its worker's time, which it shared with those that it was trained with.
+
+    Rows older than the column `fused` have NaN there: each was trained alone.
+    """
+    return seconds / np.where(fused > 1, fused, 1)
+
+
 def _integers(column: pa.ChunkedArray | pa.Array, missing: int = 0) -> Integers:
     filled = _combined(column).fill_null(missing)
     array: Integers = filled.to_numpy(zero_copy_only=False).astype(np.int64)

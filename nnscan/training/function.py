@@ -107,8 +107,10 @@ def _seed(trial: Trial, epoch: int) -> None:
     random.seed(value)
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(value)
-    if torch := sys.modules.get("torch"):
-        torch.manual_seed(value)
+    if "torch" in sys.modules:
+        from nnscan.models.generators import seed_torch
+
+        seed_torch(value)
 
 
 def _checked(row: Any, names: list[str], function: str) -> Metrics:

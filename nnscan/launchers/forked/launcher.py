@@ -6,21 +6,17 @@ template has a session of its own, so Ctrl-C is for the launching process alone,
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from nnscan.bundles import Bundle, Bundles
 from nnscan.errors import LauncherError
-from nnscan.launchers import BundleOutcome
+from nnscan.launchers import BundleOutcome, child
 from nnscan.launchers.session import end_session
-from nnscan.results.folder import told
 
 SHUTDOWN_SECONDS = 3.0
 """For the template to end, which takes 0.05 s where it is not in the middle of an import."""
@@ -44,28 +40,13 @@ class ForkedLauncher:
 
     def __init__(self, folder: Path, code: Path, options: ForkedOptions) -> None:
         self._log = folder / "logs" / "template.log"
-        self._template = self._start(code, options)
-        self._say({**asdict(options), "folder": str(folder), "code": str(code), "launcher": os.getpid()})
-
-    def _start(self, code: Path, options: ForkedOptions) -> subprocess.Popen[str]:
-        with told(self._log):
-            self._log.parent.mkdir(parents=True, exist_ok=True)
-            log = self._log.open("ab")
-        with log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "nnscan.launchers.forked.template"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                cwd=code,
-                env=_environment(options),
-                start_new_session=True,  # Ctrl-C is not for it; and `close` finds all that it started by its session
-            )
+        self._template = child.start("nnscan.launchers.forked.template", self._log, code, _environment(options))
+        request = {**asdict(options), "folder": str(folder), "code": str(code), "launcher": os.getpid()}
+        child.say(self._template, request)
 
     def submit(self, bundles: Bundles) -> ForkedSubmission:
         """Hand over `bundles`; workers are forked at once and wait until their launch is written."""
-        self._say(asdict(bundles))
+        child.say(self._template, asdict(bundles))
         return ForkedSubmission(self, bundles.trials)
 
     def events(self) -> Iterator[dict[str, Any]]:
@@ -76,7 +57,7 @@ class ForkedLauncher:
         LauncherError
             Where it gives up, or dies.
         """
-        for line in _open(self._template.stdout):
+        for line in child.opened(self._template.stdout):
             event = json.loads(line)
             if event["event"] == "end":
                 return
@@ -88,24 +69,13 @@ class ForkedLauncher:
             f" finished is kept. The log is {self._log}."
         )
 
-    def _say(self, message: dict[str, Any]) -> None:
-        with contextlib.suppress(BrokenPipeError):  # a template that died is noticed where its answers are read
-            stdin = _open(self._template.stdin)
-            stdin.write(json.dumps(message) + "\n")
-            stdin.flush()
-
     def close(self) -> None:
         """End the template and the workers; when this returns none of them is left."""
-        with contextlib.suppress(BrokenPipeError):
-            _open(self._template.stdin).close()
+        child.hang_up(self._template)
         self._template.terminate()  # while it gets ready it reads nothing
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._template.wait(SHUTDOWN_SECONDS)
-        if self._template.poll() is None:
-            self._template.kill()
-            self._template.wait()
+        child.end(self._template, SHUTDOWN_SECONDS)
         end_session(self._template.pid)
-        _open(self._template.stdout).close()
+        child.opened(self._template.stdout).close()
 
 
 @dataclass(frozen=True)
@@ -134,8 +104,3 @@ def _environment(options: ForkedOptions) -> dict[str, str]:
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(options.threads))}
     # Arrow's jemalloc, which is not the allocator that Arrow takes, starts a thread all the same.
     return {**os.environ, **threads, **hidden, "JE_ARROW_MALLOC_CONF": "background_thread:false"}
-
-
-def _open(stream: IO[str] | None) -> IO[str]:
-    assert stream is not None  # it was started with pipes
-    return stream

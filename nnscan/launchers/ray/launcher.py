@@ -19,11 +19,11 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from nnscan.bundles import Bundle, Bundles
 from nnscan.errors import LauncherError
-from nnscan.launchers import BundleOutcome
+from nnscan.launchers import BundleOutcome, child
 from nnscan.launchers.ray.leftovers import children
 from nnscan.launchers.session import end_session
 from nnscan.results.folder import told
@@ -75,30 +75,15 @@ class RayLauncher:
     def __init__(self, folder: Path, code: Path, options: RayOptions) -> None:
         self._ray_folder = _new_folder()
         self._log = folder / "logs" / "ray.log"
-        self._driver = self._start(code, {} if options.address else _LOOPBACK)
+        environment = {**os.environ, **_QUIET, **({} if options.address else _LOOPBACK)}
+        self._driver = child.start("nnscan.launchers.ray.driver", self._log, code, environment)
         self._guard = self._start_guard(code)
         self._storage = folder / ".ray"
         request = {**asdict(options), "ray_folder": str(self._ray_folder), "storage": str(self._storage)}
-        _say(self._driver, {**request, "folder": str(folder), "code": str(code)})
+        child.say(self._driver, {**request, "folder": str(folder), "code": str(code)})
         self._daemon_died = False
         if not options.address:
             threading.Thread(target=self._watch_daemons, daemon=True).start()
-
-    def _start(self, code: Path, network: dict[str, str]) -> subprocess.Popen[str]:
-        with told(self._log):
-            self._log.parent.mkdir(parents=True, exist_ok=True)
-            log = self._log.open("ab")
-        with log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "nnscan.launchers.ray.driver"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                cwd=code,
-                env={**os.environ, **_QUIET, **network},
-                start_new_session=True,  # Ctrl-C is not for it; and `close` finds all that it started by its session
-            )
 
     def _start_guard(self, code: Path) -> subprocess.Popen[str]:
         """Start the process that ends what is left when this one is killed."""
@@ -111,12 +96,12 @@ class RayLauncher:
             cwd=code,
             start_new_session=True,
         )
-        _say(guard, {"session": self._driver.pid, "folder": str(self._ray_folder)})
+        child.say(guard, {"session": self._driver.pid, "folder": str(self._ray_folder)})
         return guard
 
     def submit(self, bundles: Bundles) -> RaySubmission:
         """Hand over `bundles`; Ray's workers cut them as they ask."""
-        _say(self._driver, asdict(bundles))
+        child.say(self._driver, asdict(bundles))
         return RaySubmission(self, bundles.trials)
 
     def events(self) -> Iterator[dict[str, Any]]:
@@ -127,7 +112,7 @@ class RayLauncher:
         LauncherError
             Where the driver, or a daemon of Ray, dies before that.
         """
-        for line in _open(self._driver.stdout):
+        for line in child.opened(self._driver.stdout):
             event = json.loads(line)
             if event["event"] == "end":
                 return
@@ -164,18 +149,13 @@ class RayLauncher:
 
     def close(self) -> None:
         """End the driver, Ray and the workers; when this returns none of them is left."""
-        with contextlib.suppress(BrokenPipeError):
-            _open(self._driver.stdin).close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._driver.wait(SHUTDOWN_SECONDS)
-        if self._driver.poll() is None:
-            self._driver.kill()
-            self._driver.wait()
+        child.hang_up(self._driver)
+        child.end(self._driver, SHUTDOWN_SECONDS)
         end_session(self._driver.pid)
         self._guard.kill()  # nothing is left for it to do
         self._guard.wait()
         for stream in (self._driver.stdout, self._guard.stdin):
-            _open(stream).close()
+            child.opened(stream).close()
         shutil.rmtree(self._ray_folder, ignore_errors=True)
         shutil.rmtree(self._storage, ignore_errors=True)
 
@@ -206,15 +186,3 @@ def _new_folder() -> Path:
     """Return a new folder for Ray. Paths of sockets in it must stay under 107 characters: so not in the scan folder."""
     with told(Path("/tmp/nnscan-ray-*")):  # noqa: S108
         return Path(tempfile.mkdtemp(prefix="nnscan-ray-", dir="/tmp"))
-
-
-def _say(process: subprocess.Popen[str], message: dict[str, Any]) -> None:
-    with contextlib.suppress(BrokenPipeError):  # a driver that died is noticed where its answers are read
-        stdin = _open(process.stdin)
-        stdin.write(json.dumps(message) + "\n")
-        stdin.flush()
-
-
-def _open(stream: IO[str] | None) -> IO[str]:
-    assert stream is not None  # they are started with pipes
-    return stream

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
+import numpy as np
 import pyarrow.compute as pc
 
 from nnscan.plan import Plan
@@ -15,6 +16,7 @@ from nnscan.report.sections.section import Section
 from nnscan.report.testing import calibration_error, test_scores
 from nnscan.report.winners import promised
 from nnscan.results.leaderboard import FamilySummary
+from nnscan.results.scores import floats, own_seconds
 from nnscan.results.summary import Retrained
 from nnscan.results.wording import KEY_DIGITS, UNKNOWN, duration, rounded_text, score, short_names, spread
 from nnscan.trial import Status
@@ -61,9 +63,8 @@ def _facts(rows: Sequence[tuple[str, str]]) -> Html:
 
 def _time(material: Material) -> str:
     trials = material.trials
-    together = pc.cast(pc.fill_null(trials["fused"], 1), "double")  # trained at a time, in these seconds
-    shares = pc.divide(trials["seconds"], together)
-    told = [f"{duration(pc.sum(shares).as_py() or math.nan)} of training in all"]
+    own = np.nansum(own_seconds(floats(trials["seconds"]), floats(trials["fused"])))
+    told = [f"{duration(float(own) or math.nan)} of training in all"]
     first, last = pc.min(trials["started"]).as_py(), pc.max(trials["ended"]).as_py()
     if first and last:
         told.append(f"from {_moment(first)} to {_moment(last)} UTC")

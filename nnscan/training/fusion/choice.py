@@ -42,10 +42,10 @@ class Choice:
     """What trains the trials of one shape."""
 
     size: int
-    """Trials at a time; 1: each by itself, by `nnscan.training.loop`."""
+    """Trials at a time."""
     network_of: NetworkOf
     reason: str = ""
-    """Why each by itself."""
+    """Why each is trained by itself, by `nnscan.training.loop`; "" where `network_of` computes them."""
 
 
 def choose(model: nn.Module, example: Tensor, fuse: str, remembered: Path, *, exact: bool = False) -> Choice:

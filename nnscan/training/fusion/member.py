@@ -32,9 +32,9 @@ class Member:
     is_paused: bool = False
     """Whether its epoch was interrupted and it has not heard of it."""
     first: Row | None = None
-    """The row of epoch 0, until it is asked for."""
+    """The row of epoch 0, once it was found."""
     found: Row | None = None
-    """That of the last epoch likewise."""
+    """That of the last epoch, until it is asked for."""
     order: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     """Indices of the examples of the epoch that runs."""
     batches: Sequence[tuple[int, int]] = ()
