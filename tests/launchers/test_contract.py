@@ -259,13 +259,15 @@ def test_ctrl_c_keeps_what_finished_and_the_next_launch_gives_what_an_undisturbe
 
 
 @pytest.mark.parametrize("place", ["forked", "local"], indirect=True)
-def test_a_worker_that_dies_is_replaced_and_its_trial_tried_three_times(place: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["SIGKILL", "SIGTERM"])  # the second is how Ray ends the workers of a driver that goes
+def test_a_worker_that_dies_is_replaced_and_its_trial_tried_three_times(place: Place, tmp_path: Path, by: str) -> None:
     deaths = {"Once": 1, "Thrice": 3}
     for name in deaths:
         (tmp_path / name).mkdir()
     grids = (
         f'[[grid]]\nfamily = "{name}"\ntraining.arguments.deaths = {count}\n'
         f'training.arguments.folder = "{tmp_path / name}"\ntraining.arguments.rate = [0.5, 2.0]\n'
+        f'training.arguments.by = "{by}"\n'
         for name, count in deaths.items()
     )
     training = '[training]\nfunction = "functions:die"\nmetrics = ["val_loss"]\nepochs = 2\n'

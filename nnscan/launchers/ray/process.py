@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -14,7 +15,11 @@ PARENT_SECONDS = 1.0
 
 
 def settle(folder: Path) -> None:
-    """Let this process's words go to `logs/` of the scan folder, and let it keep its memory and not outlive its Ray."""
+    """Let this process's words go to `logs/` of the scan folder, and let it keep its memory and not outlive its Ray.
+
+    Ray ends workers by SIGTERM, and would throw SystemExit into the trial, which it is not a fault of.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     keep_memory()
     print_to_own_log(folder)
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
