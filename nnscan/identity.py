@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -145,6 +146,7 @@ def trial_key(configuration: str, *, kind: Kind, epochs: int, fold: int, replica
     return text_key(f'["{configuration}","{kind.value}",{epochs},{fold},{replicate}]')
 
 
+@lru_cache(maxsize=1024)  # trials that are trained together ask for the same ones
 def seed32(seed: int, purpose: Purpose, *, replicate: int = 0, fold: int = 0, epoch: int = 0, rank: int = 0) -> int:
     """Return a seed of 32 bits for one draw: BLAKE2b over (seed, replicate, fold, purpose, epoch).
 

@@ -8,6 +8,7 @@ for indices in training[order].split(batch_size):
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -85,8 +86,12 @@ def take(images: Tensor, indices: Tensor, buffers: Buffers, draws: Draws | None 
     return buffers.values[: len(indices)].copy_(rows).mul_(buffers.scale).add_(buffers.shift)
 
 
+@lru_cache(maxsize=1)  # trials that are trained together have the same one
 def epoch_order(count: int, seed: int) -> Tensor:
-    """Return a permutation of [0, count), int64, drawn on the CPU: an epoch's order, of all processes together."""
+    """Return a permutation of [0, count), int64, drawn on the CPU: an epoch's order, of all processes together.
+
+    Not to be written to: whoever asks next may get the same tensor.
+    """
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
 
 

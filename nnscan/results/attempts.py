@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import UnionType
 from typing import Any
@@ -172,17 +172,18 @@ def _lost(attempt: Attempt) -> Row:
 
 def trials_table(attempts: Sequence[Attempt], schema: pa.Schema) -> pa.Table:
     """Return a row an attempt, with the columns of `schema`: all of trials/, or some."""
-    return _table([_trial_row(attempt, schema) for attempt in attempts], schema)
+    text = {field.name for field in schema if field.type == pa.string()}
+    return _table([_trial_row(attempt, text) for attempt in attempts], schema)
 
 
-def _trial_row(attempt: Attempt, schema: pa.Schema) -> Row:
+def _trial_row(attempt: Attempt, text: Collection[str]) -> Row:
+    """Return the row of an attempt; `text` are the columns that hold strings."""
     columns = attempt.columns()
     fixed = {name: value for name, value in columns.items() if name in TRIALS}
-    return {**_hyperparameters(columns.get("settings") or {}, schema), **attempt.metrics(), **fixed}
+    return {**_hyperparameters(columns.get("settings") or {}, text), **attempt.metrics(), **fixed}
 
 
-def _hyperparameters(settings: Mapping[str, Any], schema: pa.Schema) -> Row:
-    text = {field.name for field in schema if field.type == pa.string()}
+def _hyperparameters(settings: Mapping[str, Any], text: Collection[str]) -> Row:
     found = leaves(completed(settings))
     return {path: text_of(value) if path in text and value is not None else value for path, value in found}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,7 @@ def _restore_rank(state: TrainingState, ranks: list[dict[str, Any]]) -> None:
 
 def remove(folder: Path, key: str) -> None:
     """Remove all checkpoints of the trial `key`, whoever wrote them, also half-written ones: it has ended."""
-    _remove([*_files(folder, key), *folder.glob(f".{key}.*")])
+    _remove([*_files(folder, key), *_named(folder, f".{key}.")])
 
 
 def _remove(files: Iterable[Path]) -> None:
@@ -241,7 +242,13 @@ def _read(path: Path, fingerprint: str) -> Checkpoint:
 
 
 def _files(folder: Path, key: str) -> Iterator[Path]:
-    return folder.glob(f"{key}.*.pt")
+    return (path for path in _named(folder, f"{key}.") if path.suffix == ".pt")
+
+
+def _named(folder: Path, start: str) -> Iterator[Path]:
+    """Yield the files whose names start so: `glob` would compile a pattern for every trial, half a millisecond each."""
+    with suppress(FileNotFoundError):
+        yield from (path for path in folder.iterdir() if path.name.startswith(start))
 
 
 def _steps(path: Path) -> int:

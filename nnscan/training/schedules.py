@@ -26,6 +26,8 @@ def schedule(optimizer: Mapping[str, Any], *, epochs: int, steps_per_epoch: int)
         Of the training at hand.
     """
     options = optimizer["schedule"]
+    if options["name"] == "constant":
+        return lambda step: float(optimizer["learning_rate"])  # noqa: ARG005
     factor = partial(_FACTORS[options["name"]], options)
     last = max(1, epochs) * steps_per_epoch - 1
 
@@ -33,10 +35,6 @@ def schedule(optimizer: Mapping[str, Any], *, epochs: int, steps_per_epoch: int)
         return optimizer["learning_rate"] * factor(min(step, last), last, steps_per_epoch)  # type: ignore[no-any-return]
 
     return learning_rate
-
-
-def _constant(options: Mapping[str, Any], step: int, last: int, steps_per_epoch: int) -> float:  # noqa: ARG001
-    return 1.0
 
 
 def _step(options: Mapping[str, Any], step: int, last: int, steps_per_epoch: int) -> float:  # noqa: ARG001
@@ -71,7 +69,6 @@ def _anneal(start: float, end: float, progress: float) -> float:
 
 
 _FACTORS: dict[str, Callable[[Mapping[str, Any], int, int, int], float]] = {
-    "constant": _constant,
     "step": _step,
     "cosine": _cosine,
     "one_cycle": _one_cycle,

@@ -11,8 +11,7 @@ from torch import Tensor
 from nnscan.tasks.classification import Classification
 from nnscan.tasks.outputs import Outputs, changed
 from nnscan.training.evaluate import Evaluation, evaluate, sum_type
-from nnscan.training.fusion.lanes import rows_of, runs
-from nnscan.training.fusion.member import Member
+from nnscan.training.fusion.member import Member, rows_of, runs
 from nnscan.training.fusion.network import StackedNetwork
 from nnscan.training.loop import Row
 

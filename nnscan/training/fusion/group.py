@@ -21,8 +21,8 @@ from nnscan.attempt import NotTogetherError
 from nnscan.training.fusion import losses
 from nnscan.training.fusion.core import Core, NetworkOf
 from nnscan.training.fusion.evaluation import validate
-from nnscan.training.fusion.lanes import Lane, runs
-from nnscan.training.fusion.member import Member
+from nnscan.training.fusion.lanes import Lane
+from nnscan.training.fusion.member import Member, runs
 from nnscan.training.loop import Row
 from nnscan.training.state import RandomStates, TrainingState, dropout_seed, seed_generators
 from nnscan.training.trial_data import TrialData

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import torch
 from torch import Tensor
@@ -114,3 +114,21 @@ class Member:
     def optimizer_steps(self) -> object:
         """Equal for members whose optimisers take the same steps in this epoch."""
         return self.optimizer_key, self.state.steps, self.rates
+
+    @property
+    def optimizer_kind(self) -> object:
+        """Equal for members whose steps differ in rates, momentum and weight decay at most."""
+        settings = self.state.trial.settings["optimizer"]
+        return settings.get("betas"), settings.get("epsilon"), self.state.steps
+
+
+def rows_of(members: Sequence[Member]) -> slice:
+    """Return the rows of members that follow each other."""
+    return slice(members[0].row, members[-1].row + 1)
+
+
+def runs(members: Sequence[Member], key: Callable[[Member], object]) -> Iterator[list[Member]]:
+    """Yield members whose rows follow each other and whose keys are equal."""
+    numbered = enumerate(members)  # rows that follow each other keep their distance to the count
+    for _, run in groupby(numbered, lambda pair: (pair[1].row - pair[0], key(pair[1]))):
+        yield [member for _, member in run]

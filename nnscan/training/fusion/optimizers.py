@@ -21,7 +21,7 @@ aten = torch.ops.aten
 MOMENTS = {"sgd": ("momentum_buffer",), "adam": ("exp_avg", "exp_avg_sq"), "adamw": ("exp_avg", "exp_avg_sq")}
 """What torch's optimisers keep beside each parameter, by their names there."""
 
-TakeStep = Callable[..., None]
+Kernel = Callable[..., None]
 """Takes the next step of some rows, given `lr`."""
 
 
@@ -57,7 +57,7 @@ class StackedOptimizer:
             place.copy_(torch.zeros(()) if before is None else before)
             state[name] = place
 
-    def prepared(self, rows: slice, settings: Mapping[str, Any]) -> TakeStep:
+    def prepared(self, rows: slice, settings: Mapping[str, Any]) -> Kernel:
         """Return what takes the next step of the networks in these rows, which all have these settings.
 
         `steps` must have been counted up. The kernels ignore strides, and write wrong weights from a gradient that is

@@ -67,3 +67,16 @@ def test_pairs_are_those_of_each_task(prediction: str, count: int, weights: list
 def test_other_tasks_are_asked_each_for_itself() -> None:
     agree([Own(), Own(label_smoothing=0.1), Classification()], logits(6), labels(6))
     agree([Classification(), Classification("mse"), Classification()], logits(6), labels(6))
+
+
+@given(count=st.integers(1, 130), classes=st.integers(2, 40))
+def test_gradients_of_cross_entropy_are_those_of_autograd_to_the_bit(count: int, classes: int) -> None:
+    generator = torch.Generator().manual_seed(count + 1000 * classes)
+    outputs = 3 * torch.randn(2, count, classes, generator=generator)
+    targets = torch.randint(classes, (2, count), generator=generator)
+    _, gradients = losses.cross_entropy(outputs, targets, torch.zeros(2, 1, 1), torch.ones(()))
+    for own, labels, gradient in zip(outputs, targets, gradients, strict=True):
+        leaf = own.clone().requires_grad_()
+        torch.nn.functional.cross_entropy(leaf, labels).backward()  # type: ignore[no-untyped-call]
+        assert leaf.grad is not None
+        assert torch.equal(gradient, leaf.grad)
