@@ -8,6 +8,8 @@ from itertools import pairwise
 
 from torch import nn
 
+from nnscan.models.linear import Linear
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
@@ -37,10 +39,10 @@ def mlp(
     for inputs, outputs in pairwise(widths):
         layers += dense(inputs, outputs, dropout=dropout, activation=activation)
     output = [] if output_activation == "none" else [ACTIVATIONS[output_activation]()]
-    return nn.Sequential(*layers, nn.Linear(widths[-1], classes), *output)
+    return nn.Sequential(*layers, Linear(widths[-1], classes), *output)
 
 
 def dense(inputs: int, outputs: int, *, dropout: float, activation: str = "relu") -> list[nn.Module]:
     """Return the modules of one hidden layer: Linear, activation, and Dropout where `dropout` is above 0."""
-    layers = [nn.Linear(inputs, outputs), ACTIVATIONS[activation]()]
+    layers = [Linear(inputs, outputs), ACTIVATIONS[activation]()]
     return [*layers, nn.Dropout(dropout)] if dropout else layers

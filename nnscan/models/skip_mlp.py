@@ -8,6 +8,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from nnscan.models.linear import Linear
+
 
 class BridgedBlock(nn.Module):
     """Linear, ReLU, dropout, Linear, plus the input (through a Linear where the sizes differ), ReLU.
@@ -17,10 +19,8 @@ class BridgedBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, *, dropout: float) -> None:
         super().__init__()
-        self.path = nn.Sequential(
-            nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(dropout), nn.Linear(outputs, outputs)
-        )
-        self.bridge = nn.Identity() if inputs == outputs else nn.Linear(inputs, outputs)
+        self.path = nn.Sequential(Linear(inputs, outputs), nn.ReLU(), nn.Dropout(dropout), Linear(outputs, outputs))
+        self.bridge = nn.Identity() if inputs == outputs else Linear(inputs, outputs)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (N, outputs) of features (N, inputs)."""
@@ -34,5 +34,5 @@ def skip_mlp(input_shape: Sequence[int], classes: int, *, widths: Sequence[int],
     """
     first, *_ = widths
     blocks = [BridgedBlock(before, after, dropout=dropout) for before, after in pairwise(widths)]
-    entry = [nn.Flatten(), nn.Linear(math.prod(input_shape), first), nn.ReLU()]
-    return nn.Sequential(*entry, *blocks, nn.Linear(widths[-1], classes))
+    entry = [nn.Flatten(), Linear(math.prod(input_shape), first), nn.ReLU()]
+    return nn.Sequential(*entry, *blocks, Linear(widths[-1], classes))

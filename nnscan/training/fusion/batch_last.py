@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nnscan.training.fusion.products import multiply_and_add, multiply_each
+from nnscan.models.products import multiply_and_add, multiply_each
 from nnscan.training.fusion.stack import Named, Stack
 
 

@@ -15,6 +15,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from nnscan.models.linear import Linear
+from nnscan.models.products import linear_each, multiply_each
 from nnscan.tasks.outputs import Outputs
 from nnscan.training.fusion.stack import Stack
 
@@ -66,6 +68,23 @@ class Memory:
         self.views[shape] = self.piece[:count].view(shape)
 
 
+@dataclass(frozen=True)
+class Library:
+    """What takes the products of layers: the bits are its own."""
+
+    linear: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    """Returns `out`, (k, n, o), of inputs (k, n, i), weight (k, o, i), bias (k, o) and `out`."""
+    multiply: Callable[[Tensor, Tensor, Tensor], Tensor]
+    """Returns `out`, (k, m, n), of left (k, m, c), right (k, c, n) and `out`."""
+
+
+TORCH = Library(
+    linear=lambda inputs, weight, bias, out: torch.baddbmm(bias[:, None], inputs, weight.mT, out=out),
+    multiply=lambda left, right, out: torch.bmm(left, right, out=out),
+)
+LIBRARIES = {nn.Linear: TORCH, Linear: Library(linear_each, multiply_each)}
+
+
 @dataclass
 class Dense:
     """A linear layer."""
@@ -76,7 +95,9 @@ class Dense:
     """(rows, outputs)"""
     weight_gradient: Tensor
     bias_gradient: Tensor
-    is_first: bool
+    library: Library
+    """That of the layer alone."""
+    is_first: bool = False
     """Whether nobody asks for the gradient of its inputs."""
     rows: slice = field(init=False)
     inputs: Tensor = field(init=False)
@@ -87,25 +108,32 @@ class Dense:
     def forward(self, rows: slice, inputs: Tensor) -> Tensor:
         """Return inputs x weight + bias."""
         self.rows, self.inputs = rows, inputs
-        out = self.outputs.of(inputs, inputs.shape[0], inputs.shape[1], self.weight.shape[1])
-        return torch.baddbmm(self.bias[rows, None], inputs, self.weight[rows].mT, out=out)
+        return self._outputs(rows, inputs, self.outputs)
 
     def backward(self, gradient: Tensor) -> Tensor:
         """Return gradient x weight."""
-        weight = self.weight[self.rows]
-        rows = self.weight_gradient[self.rows]
-        if weight[0].numel() < DIRECT_ELEMENTS:
-            rows.copy_(torch.bmm(gradient.mT, self.inputs, out=self.products.of(gradient, *weight.shape)))
-        else:
-            torch.bmm(gradient.mT, self.inputs, out=rows)
+        self._write_weight_gradient(gradient)
         torch.sum(gradient, 1, out=self.bias_gradient[self.rows])
         if self.is_first:
             return gradient
-        return torch.bmm(gradient, weight, out=self.gradients.of(gradient, *self.inputs.shape))
+        out = self.gradients.of(gradient, *self.inputs.shape)
+        return self.library.multiply(gradient, self.weight[self.rows], out)
 
     def evaluate(self, rows: slice, inputs: Tensor) -> Tensor:
         """Return inputs x weight + bias."""
-        return torch.baddbmm(self.bias[rows, None], inputs, self.weight[rows].mT)
+        return self._outputs(rows, inputs, Memory())
+
+    def _outputs(self, rows: slice, inputs: Tensor, memory: Memory) -> Tensor:
+        out = memory.of(inputs, *inputs.shape[:2], self.weight.shape[1])
+        return self.library.linear(inputs, self.weight[rows], self.bias[rows], out)
+
+    def _write_weight_gradient(self, gradient: Tensor) -> None:
+        rows = self.weight_gradient[self.rows]
+        is_small = rows[0].numel() < DIRECT_ELEMENTS
+        out = self.products.of(gradient, *rows.shape) if is_small else rows
+        found = self.library.multiply(gradient.mT, self.inputs, out)
+        if is_small:
+            rows.copy_(found)
 
 
 @dataclass
@@ -247,9 +275,9 @@ def _overwrites(layers: Sequence[Layer]) -> bool:
 def _layer(name: str, module: nn.Module, stack: Stack) -> Layer | None:
     kind = type(module)
     weight, bias = f"{name}.weight", f"{name}.bias"
-    if kind is nn.Linear and {weight, bias} <= stack.parameters.keys():
+    if kind in LIBRARIES and {weight, bias} <= stack.parameters.keys():
         values, gradients = stack.parameters, stack.parameter_gradients
-        return Dense(values[weight], values[bias], gradients[weight], gradients[bias], is_first=False)
+        return Dense(values[weight], values[bias], gradients[weight], gradients[bias], LIBRARIES[kind])
     if kind is nn.Dropout:
         return Dropout([0.0] * len(stack.values), stack.generators)
     if kind in ACTIVATIONS and getattr(module, "approximate", "none") == "none":

@@ -9,8 +9,8 @@ from math import ceil
 import torch
 from torch import Tensor
 
+from nnscan.models.products import add_products, products
 from nnscan.training.fusion.batch_last import Rows, through_relu
-from nnscan.training.fusion.products import add_products, products
 
 VALUES = 2**19
 """Of a product about so many values are computed at a time, with all that follows: they are still in the cache (2 MB

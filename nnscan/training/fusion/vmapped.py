@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from nnscan.models.linear import Linear
 from nnscan.tasks.outputs import Outputs, changed, tensors
 from nnscan.training.fusion.stack import Named, Stack
 
@@ -31,7 +32,11 @@ class Vmapped:
     @classmethod
     def of(cls, model: nn.Module, stack: Stack) -> Vmapped:
         """Return the networks like `model` in the rows of `stack`."""
-        return cls(copy.deepcopy(model), stack)
+        module = copy.deepcopy(model)
+        for layer in module.modules():
+            if isinstance(layer, Linear):
+                layer.plain = True
+        return cls(module, stack)
 
     def admit(self, model: nn.Module, row: int) -> None:
         """Take note of nothing: all else is the same in every network."""

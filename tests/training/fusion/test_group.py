@@ -56,6 +56,7 @@ DIFFERENT: dict[str, list[dict[str, Any]]] = {
     "no momentum": [{"optimizer": {**SGD, "momentum": 0.0, "nesterov": False, "learning_rate": k}} for k in (0.1, 0.2)],
     "schedules": [{"optimizer": {**ADAMW, "schedule": one}} for one in ({"name": "constant"}, ONE_CYCLE, STEP)],
     "betas": [{"optimizer": {**ADAM, "betas": [0.8, value], "epsilon": 1e-3 * value}} for value in (0.9, 0.99)],
+    "large layers": [{"model": {**MLP, "width": 700, "depth": 2}, "fold": fold} for fold in (0, 1)],
     "folds": [{"fold": fold} for fold in (0, 1, 3)],
     "seeds": [{"training": {"seed": seed}} for seed in (0, 1, 2)],
     "replicates": [{"replicate": number} for number in (0, 1)],

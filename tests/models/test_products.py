@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from nnscan.training.fusion import products
-from nnscan.training.fusion.products import add_products, by_onednn, multiply_and_add, multiply_each
+from nnscan.models import products
+from nnscan.models.products import add_products, by_onednn, multiply_and_add, multiply_each
 
 torch.set_num_threads(1)
 

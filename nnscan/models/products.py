@@ -13,6 +13,27 @@ SMALLEST = 2**20
 """Multiplications in a product from which on oneDNN is faster, of which a call takes 10 us more."""
 
 
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """Return left (m, c) times right (c, n)."""
+    return _onednn(left, right) if by_onednn(left, right) else left.mm(right)
+
+
+def linear(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return inputs (n, i) times the transpose of weight (o, i), with bias (o,) added."""
+    if by_onednn(inputs, weight.mT):
+        return _onednn(inputs, weight.mT, bias)
+    return torch.addmm(bias, inputs, weight.mT)
+
+
+def linear_each(inputs: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> Tensor:
+    """Return `out`, (k, n, o): `linear` of each of k layers, to the bit."""
+    if not by_onednn(inputs, weight.mT):
+        return torch.baddbmm(bias[:, None], inputs, weight.mT, out=out)
+    for place, *one in zip(out, inputs, weight, bias, strict=True):
+        place.copy_(linear(*one))
+    return out
+
+
 def products(left: Tensor, right: Tensor, room: Tensor) -> list[Tensor]:
     """Return each of left (k, m, c) times that of right (k, c, n), in `room` or in memory of their own."""
     if by_onednn(left, right):
@@ -51,16 +72,20 @@ def multiply_and_add(left: Tensor, right: Tensor, added: Tensor, out: Tensor) ->
 
 
 def by_onednn(left: Tensor, right: Tensor) -> bool:
-    """Return whether products of pairs of matrices are large enough for oneDNN, and of a kind that it takes quickly."""
-    if left.dtype is not torch.float32 or not _AVAILABLE:
+    """Return whether a product is large enough for oneDNN, and of a kind that it takes quickly.
+
+    Of matrices left (..., m, c) and right (..., c, n): both alone, or a row of pairs.
+    """
+    rows, summed = left.shape[-2:]
+    if rows * summed * right.shape[-1] < SMALLEST or left.dtype is not torch.float32 or left.device.type != "cpu":
         return False
-    return left[0].numel() * right.shape[2] >= SMALLEST and _is_dense(left) and _is_dense(right)
+    return _AVAILABLE and _is_dense(left) and _is_dense(right)
 
 
 def _is_dense(matrices: Tensor) -> bool:
     """Of a matrix that is a part of a wider one oneDNN takes a hundred times as long."""
-    _, rows, columns = matrices.shape
-    return matrices.stride()[1:] in ((columns, 1), (1, rows))
+    rows, columns = matrices.shape[-2:]
+    return matrices.stride()[-2:] in ((columns, 1), (1, rows))
 
 
 def _sized(out: Tensor, left: Tensor, right: Tensor) -> None:
@@ -68,9 +93,9 @@ def _sized(out: Tensor, left: Tensor, right: Tensor) -> None:
         out.resize_(*left.shape[:2], right.shape[2])
 
 
-def _onednn(left: Tensor, right: Tensor) -> Tensor:
+def _onednn(left: Tensor, right: Tensor, added: Tensor | None = None) -> Tensor:
     # A linear layer of torch's compiler, not public: test_products.py says that it does what it is taken for.
-    return torch.ops.mkldnn._linear_pointwise(left, right.T, None, "none", [], "")  # type: ignore[no-any-return]
+    return torch.ops.mkldnn._linear_pointwise(left, right.mT, added, "none", [], "")  # type: ignore[no-any-return]
 
 
 _AVAILABLE = bool(torch.backends.mkldnn.is_available()) and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
