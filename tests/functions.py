@@ -50,7 +50,7 @@ def diverge(*, rate: float, epochs: int) -> Rows:
         yield {"val_loss": float("nan") if rate > 1 and epoch > 1 else rate / epoch}
 
 
-def die(*, rate: float, fold: int, folder: str, deaths: int, by: str) -> Rows:
+def die(*, rate: float, fold: int, folder: str, deaths: int, by: str = "SIGKILL") -> Rows:
     """End the own process by a signal in fold 1 of a rate above 1, the first `deaths` times."""
     yield {"val_loss": rate}
     if rate > 1 and fold == 1 and note(folder, "died") <= deaths:
