@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
 
@@ -12,83 +11,85 @@ from torch import Tensor
 from nnscan.models.products import add_products, products
 from nnscan.training.fusion.batch_last import Rows, through_relu
 
-VALUES = 2**19
-"""Of a product about so many values are computed at a time, with all that follows: they are still in the cache (2 MB
-of float32)."""
+VALUES = 2**20
+"""Of a product about so many values are computed at a time, with all that follows: they are still in the cache (4 MB
+of float32; with half or twice as many 32 and 64 maps of 200 images take longer)."""
 
-COLUMNS = 2400
+COLUMNS = 3600
 """But not much fewer columns than this: products of few are slow."""
 
 MAPS = 32
 """Of networks that see the same images so many maps are one product: with more it leaves the cache."""
 
 
-@dataclass(frozen=True)
 class _Part:
-    """Pooling windows of some rows of the images that t networks see together, c windows in all."""
+    """Pooling windows of some rows of the images that t networks see together, c windows in all.
 
-    seen: Tensor
-    """View of the images: (4, channels, 4, rows, windows in a row, n), columns and rows of the 4x4 pixels of each."""
+    Its views are made once: to make one takes as long as to add two small maps.
+    """
 
-    patches: Tensor
-    """Room for the same."""
+    def __init__(self, seen: Tensor, kernels: Tensor, outputs: Tensor, room: Tensor, kernel_gradient: Tensor) -> None:
+        """Take what the part reads, and where it writes.
 
-    seen_by: Tensor
-    """View of it, (2, 12 x channels, c): what left and right pixels see, the first and the last three columns."""
-
-    kernels: Tensor
-    """(2, t x 2 x outputs, 12 x channels), for upper and lower pixels, the same for left and right ones."""
-
-    sides: Tensor
-    """(2, t x 2 x outputs, c): room for left and right pixels, upper and lower; then for their gradients."""
-
-    greater: Tensor
-    """(t x 2 x outputs, c): room for the greater of both sides; then for its gradient."""
-
-    levels: tuple[Tensor, Tensor]
-    """Upper and lower of these, (t, outputs, c) each."""
-
-    outputs: Tensor
-    """(t, outputs, c): the greatest of each window; then its gradient."""
-
-    left: Tensor
-    """(t x 2 x outputs, c): 1 where the left pixel is as great as the right one, else 0."""
-
-    upper: Tensor
-    """(t, outputs, c) likewise."""
-
-    kernel_gradient: Tensor
-    """(12 x channels, t x 2 x outputs), a sum over parts and sides."""
+        Parameters
+        ----------
+        seen : Tensor of shape (3, channels, 4, 2, rows, windows in a row, n)
+            View of the images: what left and right pixels see of each window, the first and the last three columns of
+            4x4 pixels.
+        kernels : Tensor of shape (t x 2 x outputs, 12 x channels)
+            For upper and lower pixels, the same for left and right ones.
+        outputs : Tensor of shape (t, outputs, c)
+            The greatest of each window; then its gradient.
+        room : Tensor
+            3 x t x 2 x outputs x c values or more, of no use from one call to the next.
+        kernel_gradient : Tensor of shape (12 x channels, t x 2 x outputs)
+            A sum over parts.
+        """
+        (t, channels, c), (maps, taps) = outputs.shape, kernels.shape
+        self.seen, self.outputs, self.kernels, self.kernel_gradient = seen, outputs, kernels[None], kernel_gradient
+        self.patches = seen.new_empty(seen.shape)
+        self.seen_by = self.patches.view(1, taps, 2 * c)
+        self.seen_by_left, self.seen_by_right = self.patches.view(taps, 2, c).unbind(1)
+        self.sides = room[: 2 * maps * c].view(1, maps, 2 * c)
+        self.left, self.both = self.sides.view(maps, 2, c).unbind(1)
+        self.upper_of_both, self.lower_of_both = self.both.view(t, 2, channels, c).unbind(1)
+        self.greater = room[2 * maps * c :][: maps * c].view(maps, c)
+        self.upper, self.lower = self.greater.view(t, 2, channels, c).unbind(1)
+        # 1 where the left pixel is as great as the right one, and the upper as the lower; else 0
+        self.is_left, self.is_upper = room.new_empty(maps, c), room.new_empty(t, channels, c)
 
     def forward(self, *, training: bool) -> None:
         """Write the outputs, in training also which pixels they are, of equal ones the first as in `max_pool2d`."""
         self.patches.copy_(self.seen)
-        left, right = products(self.kernels, self.seen_by, self.sides)
+        [sides] = products(self.kernels, self.seen_by, self.sides)
+        left, right = sides.view(len(self.greater), 2, -1).unbind(1)
         torch.maximum(left, right, out=self.greater)
-        torch.maximum(*self.levels, out=self.outputs)
+        torch.maximum(self.upper, self.lower, out=self.outputs)
         if training:
-            # A comparison into numbers takes a quarter of the time of one into bool, and a product with it of `where`.
-            torch.ge(left, right, out=self.left)
-            torch.ge(*self.levels, out=self.upper)
+            # A comparison into numbers takes a third of the time of one into bool, and a product with it a quarter.
+            torch.ge(left, right, out=self.is_left)
+            torch.ge(self.upper, self.lower, out=self.is_upper)
 
     def backward(self) -> None:
-        """Add to the gradient of the kernels."""
-        upper, lower = self.levels
-        torch.mul(self.outputs, self.upper, out=upper)
-        torch.sub(self.outputs, upper, out=lower)
-        left, right = self.sides
-        torch.mul(self.greater, self.left, out=left)
-        torch.sub(self.greater, left, out=right)
+        """Add to the gradient of the kernels.
+
+        Left pixels take a part of the gradient of both, and right ones the rest. So the kernels' is the sum of the left
+        pixels' gradients times what they see more than the right ones, and of those of both times what right ones see.
+        """
+        torch.mul(self.outputs, self.is_upper, out=self.upper_of_both)
+        torch.sub(self.outputs, self.upper_of_both, out=self.lower_of_both)
+        torch.mul(self.both, self.is_left, out=self.left)
+        self.seen_by_left.sub_(self.seen_by_right)
         add_products(self.seen_by, self.sides.mT, self.kernel_gradient)
 
 
 class PooledConvolution:
     """A 3x3 convolution of images, the maximum of each 2x2 pixels, and ReLU.
 
-    Two pixels, one above the other, see 4x3 of the image. So the convolution is one product for the left pixels of all
-    pooling windows and one for the right ones, with a matrix in which each kernel stands twice, shifted: of a usual
-    im2col 4 / 3 the arithmetic and 4 / 9 the memory, and in all faster. Bias and ReLU come after the maximum, which is
-    the same with a quarter of the work. Networks that see the same images are one product.
+    Two pixels, one above the other, see 4x3 of the image. So the convolution is one product for the left and right
+    pixels of all pooling windows, with a matrix in which each kernel stands twice, shifted: of a usual im2col 4 / 3 the
+    arithmetic and 2 / 3 the memory, and in all faster. Bias and ReLU come after the maximum, which is the same with a
+    quarter of the work. Networks that see the same images are one product.
     """
 
     def __init__(self, rows: Rows, image: tuple[int, int, int]) -> None:
@@ -130,8 +131,9 @@ class PooledConvolution:
     def _make_parts(self, images: Tensor) -> None:
         self.images = images
         n, (k, outputs, channels) = images.shape[2], self.weight.shape[:3]
-        seen = images.view(-1, *self.image, n).unfold(2, 4, 2).unfold(3, 4, 2).permute(0, 6, 1, 5, 2, 3, 4)
-        side, together = seen.shape[4], 1 if len(images) == k else _divisor(k, MAPS // outputs)
+        seen = images.view(-1, *self.image, n).unfold(2, 4, 2).unfold(3, 4, 2).unfold(6, 3, 1)
+        seen = seen.permute(0, 7, 1, 5, 6, 2, 3, 4)  # networks, columns, channels, rows, sides, windows, n
+        side, together = seen.shape[5], 1 if len(images) == k else _divisor(k, MAPS // outputs)
         count = ceil(side / max(1, max(COLUMNS, VALUES // (4 * together * outputs)) // (side * n)))
         bounds = [number * side // count for number in range(count + 1)]
         self.outputs.resize_(k, outputs, side**2 * n)
@@ -142,30 +144,12 @@ class PooledConvolution:
 
     def _part(self, group: int, some: slice, seen: Tensor, room: Tensor) -> _Part:
         """Return the part of some rows of the windows; it computes in `room`, as all others do."""
-        seen = seen[:, :, :, some]
-        size, together, (outputs, channels) = (
-            seen.shape[4:].numel(),
-            self.kernel_gradient.shape[4],
-            self.weight.shape[1:3],
-        )
+        seen = seen[:, :, :, :, some]
+        size, together = seen.shape[5:].numel(), self.kernel_gradient.shape[4]
         networks, columns = slice(group * together, (group + 1) * together), slice(some.start * size, some.stop * size)
-        c, maps = columns.stop - columns.start, 2 * together * outputs
-        patches = room.new_empty(seen.shape)
-        greater = room[2 * maps * c :][: maps * c].view(maps, c)
-        upper, lower = greater.view(together, 2, outputs, c).unbind(1)
-        return _Part(
-            seen=seen,
-            patches=patches,
-            seen_by=patches.view(16 * channels, c).unfold(0, 12 * channels, 4 * channels).mT,
-            kernels=self.kernels[networks].view(maps, 12 * channels).expand(2, -1, -1),
-            sides=room[: 2 * maps * c].view(2, maps, c),
-            greater=greater,
-            levels=(upper, lower),
-            outputs=self.outputs[networks, :, columns],
-            left=room.new_empty(maps, c),
-            upper=room.new_empty(together, outputs, c),
-            kernel_gradient=self.kernel_gradient[group].view(12 * channels, maps),
-        )
+        kernels = self.kernels[networks].flatten(3).flatten(0, 2)
+        gradient = self.kernel_gradient[group].flatten(3).flatten(0, 2)
+        return _Part(seen, kernels, self.outputs[networks, :, columns], room, gradient)
 
 
 def _divisor(number: int, largest: int) -> int:

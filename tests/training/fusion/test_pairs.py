@@ -238,7 +238,7 @@ def test_thirty_steps_of_sgd_are_those_of_each_module(name: str, made: dict[str,
             with torch.no_grad():
                 for parameter in model.parameters():
                     parameter.sub_(rate * parameter.grad)
-    networks.compare(1e-9)
+    networks.compare(1e-8)  # training itself makes 2e-9 of a last bit here
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["own batches", "one batch"])
