@@ -29,8 +29,8 @@ def linear_each(inputs: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> Te
     """Return `out`, (k, n, o): `linear` of each of k layers, to the bit."""
     if not by_onednn(inputs, weight.mT):
         return torch.baddbmm(bias[:, None], inputs, weight.mT, out=out)
-    for place, *one in zip(out, inputs, weight, bias, strict=True):
-        place.copy_(linear(*one))
+    for place, own, matrix, more in zip(out, inputs, weight.mT, bias, strict=True):
+        place.copy_(_onednn(own, matrix, more))
     return out
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,11 @@ class Hyperparameters:
     def column(self, like: Tensor, name: str) -> Tensor:
         """Return a number of each, (k, 1)."""
         return like.new_tensor([[table[name]] for table in self.settings])
+
+    @cached_property
+    def decay(self) -> bool:
+        """Whether any weights decay."""
+        return any(table["weight_decay"] for table in self.settings)
 
     def by_step(self) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Return the learning rates, (steps, k, 1)."""
@@ -74,11 +79,16 @@ class _Sgd:
             self.looks_ahead = bool(self.told.settings[0]["nesterov"])
 
     def __call__(self, step: int) -> None:
-        direction = torch.addcmul(self.gradients, self.values, self.decays, out=self.direction)
+        direction = self.gradients
+        if self.told.decay:
+            direction = torch.addcmul(self.gradients, self.values, self.decays, out=self.direction)
         if self.momenta is not None:
             self.buffers.mul_(self.momenta).add_(direction)
-            direction = direction.addcmul_(self.buffers, self.momenta) if self.looks_ahead else self.buffers
+            direction = self._ahead(direction, self.momenta) if self.looks_ahead else self.buffers
         self.values.addcmul_(direction, self.scales[step])
+
+    def _ahead(self, direction: Tensor, momenta: Tensor) -> Tensor:
+        return torch.addcmul(direction, self.buffers, momenta, out=self.direction)
 
 
 @dataclass
@@ -106,10 +116,10 @@ class _Adam:
         self.arrays = self.squares.numpy(), self.roots.numpy()
 
     def __call__(self, step: int) -> None:
-        if self.optimizer.name == "adamw":
+        gradients = self.gradients
+        if self.told.decay and self.optimizer.name == "adamw":
             self.values.mul_(self.shrinkage[step])
-            gradients = self.gradients
-        else:
+        elif self.told.decay:
             gradients = torch.addcmul(self.gradients, self.values, self.decays, out=self.direction)
         self.averages.lerp_(gradients, 1 - self.beta1)
         self.squares.mul_(self.beta2).addcmul_(gradients, gradients, value=1 - self.beta2)

@@ -153,7 +153,7 @@ def _seconds(model: nn.Module, example: Tensor, network_of: NetworkOf, size: int
 
 def _remembered(folder: Path, model: nn.Module, example: Tensor, measure: Callable[[], int]) -> int:
     """Return what was measured of this shape on such a machine before; else measure it, and leave a note."""
-    shape = [list(example.shape), str(example.device), platform.machine(), platform.processor(), torch.__version__]
+    shape = [list(example.shape), str(example.device), platform.machine(), _processor(), torch.__version__]
     text = json.dumps([str(model), *shape, torch.get_num_threads()])
     path = folder / f"{blake2b(text.encode(), digest_size=12).hexdigest()}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
@@ -163,3 +163,11 @@ def _remembered(folder: Path, model: nn.Module, example: Tensor, measure: Callab
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps({"size": size}).encode())
     return size
+
+
+def _processor() -> str:
+    """Return the name of the CPU; on Linux `platform.processor` often tells none."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line for line in lines if line.startswith("model name"))
+    return platform.processor()

@@ -81,10 +81,14 @@ class Member:
 
     def _count_in(self, sums: EpochSums) -> None:
         """Go on counting in `sums`, of an epoch that begins from nothing."""
-        before = self.state.sums if self.state.step else EpochSums.zero(self.data.device)
-        sums.loss.copy_(before.loss)
-        sums.hits.copy_(before.hits)
-        sums.examples, sums.seconds = before.examples, before.seconds
+        if self.state.step:
+            before = self.state.sums
+            sums.loss.copy_(before.loss)
+            sums.hits.copy_(before.hits)
+            sums.examples, sums.seconds = before.examples, before.seconds
+        else:
+            sums.loss.zero_()
+            sums.hits.zero_()
         self.state.sums = sums
 
     @property

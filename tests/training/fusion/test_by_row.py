@@ -24,9 +24,9 @@ NAMES = {
 }
 
 
-def settings(name: str) -> list[dict[str, Any]]:
+def settings(name: str, decay: float) -> list[dict[str, Any]]:
     """Return the tables of networks that differ in learning rate, weight decay and momentum; one decays nothing."""
-    own = [{"learning_rate": 0.02 / (row + 1), "weight_decay": 0.1 * row} for row in range(NETWORKS)]
+    own = [{"learning_rate": 0.02 / (row + 1), "weight_decay": decay * row} for row in range(NETWORKS)]
     tables = [{**COMMON, **NAMES[name], **one} for one in own]
     return [{**table, "momentum": table["momentum"] * (1 - 0.1 * row)} for row, table in enumerate(tables)]
 
@@ -38,12 +38,12 @@ def gradients(dtype: torch.dtype) -> Tensor:
     return found * torch.logspace(-3, 0, PARAMETERS, dtype=dtype)
 
 
-def trained_together(name: str, rates: list[list[float]], given: Tensor) -> Tensor:
+def trained_together(tables: list[dict[str, Any]], rates: list[list[float]], given: Tensor) -> Tensor:
     """Return the parameters after two epochs of half the steps."""
     stack = Stack(torch.ones_like(given[0]), torch.zeros_like(given[0]), {}, {}, {}, [])
-    optimizer, half = StackedOptimizer.of(settings(name)[0], stack), STEPS // 2
+    optimizer, half = StackedOptimizer.of(tables[0], stack), STEPS // 2
     for first in (0, half):
-        told = Hyperparameters(settings(name), [rate[first : first + half] for rate in rates], taken=first)
+        told = Hyperparameters(tables, [rate[first : first + half] for rate in rates], taken=first)
         take = by_row.prepared(optimizer, slice(0, NETWORKS), told)
         for step in range(half):
             stack.gradients.copy_(given[first + step])
@@ -62,12 +62,13 @@ def trained_alone(table: dict[str, Any], rates: list[float], given: Tensor) -> T
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("decay", [0.1, 0.0], ids=["decay", "no decay"])
 @pytest.mark.parametrize("name", NAMES)
-def test_each_network_gets_the_step_of_its_own_optimiser(name: str, dtype: torch.dtype) -> None:
-    rates = [[table["learning_rate"] * (1 - step / STEPS) for step in range(STEPS)] for table in settings(name)]
-    given = gradients(dtype)
-    together = trained_together(name, rates, given)
-    alone = torch.stack([trained_alone(*own) for own in zip(settings(name), rates, given.unbind(1), strict=True)])
+def test_each_network_gets_the_step_of_its_own_optimiser(name: str, decay: float, dtype: torch.dtype) -> None:
+    tables, given = settings(name, decay), gradients(dtype)
+    rates = [[table["learning_rate"] * (1 - step / STEPS) for step in range(STEPS)] for table in tables]
+    together = trained_together(tables, rates, given)
+    alone = torch.stack([trained_alone(*own) for own in zip(tables, rates, given.unbind(1), strict=True)])
     torch.testing.assert_close(together, alone, rtol=1e-5 if dtype is torch.float32 else 1e-13, atol=0)
     if by_row.agrees(NAMES[name]["name"], dtype):
         assert torch.equal(together, alone)
