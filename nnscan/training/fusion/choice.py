@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from nnscan.failure import is_out_of_memory
 from nnscan.fusing import AUTO
 from nnscan.results.folder import write_atomically
-from nnscan.tasks.outputs import changed
+from nnscan.tasks.outputs import changed, tensors
 from nnscan.training.fusion import vmapped
 from nnscan.training.fusion.core import NetworkOf
 from nnscan.training.fusion.network import StackedNetwork
@@ -26,12 +27,17 @@ from nnscan.training.fusion.pairs import StackedPairs
 from nnscan.training.fusion.perceptrons import Perceptrons
 from nnscan.training.fusion.stack import Stack
 from nnscan.training.fusion.vmapped import Vmapped
+from nnscan.training.parameters import flatten
 
 SIZES = (1, 4, 16, 64)
 """How many networks are tried at a time: what a CPU's cache holds decides."""
 
 WORTH = 0.95
-"""A larger group has to take less than this share of a smaller one's time a network: memory is not free."""
+"""A larger group has to take less than this share of a smaller one's time a network: memory is not free. So has a
+network by itself of the time in the fastest group, which has less to do beside the steps."""
+
+ALONE = 0
+"""In place of a size: each by itself, by `nnscan.training.loop`, is faster than any."""
 
 TIMED_SECONDS = 0.05
 """Spent on each size, at least one step beside the first."""
@@ -64,7 +70,8 @@ def choose(model: nn.Module, example: Tensor, fuse: str, remembered: Path, *, ex
     exact : bool
         Whether only networks are trained together whose bits do not depend on the company.
     """
-    special = _special(model)
+    kind = _kind(model)
+    special = partial(_made, kind) if kind else None
     if exact and (example.device.type != "cpu" or Perceptrons.of(model, Stack.like(model, 1)) is None):
         return Choice(1, Vmapped.of, "resources.deterministic: together its bits would depend on the company")
     if fuse != AUTO:
@@ -72,17 +79,20 @@ def choose(model: nn.Module, example: Tensor, fuse: str, remembered: Path, *, ex
         return Choice(1 if reason else int(fuse), special or Vmapped.of, reason)
     if special is None:
         return Choice(1, Vmapped.of, "this network is as fast alone, so far as nnscan knows; --fuse N tries it")
-    measure = partial(_fastest, model, example, special)
+    # Perceptrons take the same steps alone, with more calls.
+    measure = partial(_fastest if kind is Perceptrons else _fastest_or_alone, model, example, special)
     fastest = _remembered(remembered, model, example, measure)
+    if fastest == ALONE:
+        return Choice(1, special, "alone this network takes less time, as measured; --fuse N trains N together")
     # It may have been measured where more memory was free.
     return Choice(max((size for size in SIZES if size <= fastest and _fits(model, example, size)), default=1), special)
 
 
-def _special(model: nn.Module) -> NetworkOf | None:
+def _kind(model: nn.Module) -> type[Perceptrons] | type[StackedPairs] | None:
     """Return the rule that networks like `model` have of their own."""
     for kind in (Perceptrons, StackedPairs):
         if kind.of(model, Stack.like(model, 1)) is not None:
-            return partial(_made, kind)
+            return kind
     return None
 
 
@@ -94,6 +104,17 @@ def _made(kind: type[Perceptrons] | type[StackedPairs], model: nn.Module, stack:
 
 def _fastest(model: nn.Module, example: Tensor, network_of: NetworkOf) -> int:
     """Return the size whose steps take least a network."""
+    return _best(model, example, network_of)[0]
+
+
+def _fastest_or_alone(model: nn.Module, example: Tensor, network_of: NetworkOf) -> int:
+    """Return the same; ALONE where a network by itself takes less."""
+    size, seconds = _best(model, example, network_of)
+    return ALONE if _seconds_alone(model, example) < seconds * WORTH else size
+
+
+def _best(model: nn.Module, example: Tensor, network_of: NetworkOf) -> tuple[int, float]:
+    """Return the size whose steps take least a network, and the seconds of a network."""
     best, least = 1, float("inf")
     for size in SIZES:
         if not _fits(model, example, size):
@@ -106,9 +127,9 @@ def _fastest(model: nn.Module, example: Tensor, network_of: NetworkOf) -> int:
             break
         if seconds < least * WORTH:
             best, least = size, seconds
-        elif seconds > 2 * least:
-            break  # a larger one will not be faster
-    return best
+        elif seconds > least:
+            break  # a larger one will not be faster, and would take long to measure
+    return best, least
 
 
 def _fits(model: nn.Module, example: Tensor, size: int) -> bool:
@@ -128,25 +149,50 @@ def _free_bytes(device: torch.device) -> int:
 
 
 def _seconds(model: nn.Module, example: Tensor, network_of: NetworkOf, size: int) -> float:
-    """Return the seconds of a step, the least of some; in place of loss and optimiser is what reads as much memory.
-
-    On the CPU they are those of this process: the machine may be busy with others.
-    """
-    clock = time.perf_counter if example.device.type == "cuda" else time.process_time
+    """Return the seconds of a step; in place of loss and optimiser is what reads as much memory."""
     stack = Stack.like(model, size)
     network, rows = network_of(model, stack), slice(0, size)
     inputs = example.expand(size, *example.shape).contiguous()
-    least, ends = float("inf"), clock() + TIMED_SECONDS
-    for step in range(1000):
-        started = clock()
+
+    def step() -> None:
         network.backward(changed(network.forward(rows, inputs), torch.ones_like))
         stack.values.add_(stack.gradients, alpha=0.0)
-        if example.device.type == "cuda":
-            torch.cuda.synchronize(example.device)
+
+    return _least_seconds(step, example.device)
+
+
+def _seconds_alone(model: nn.Module, example: Tensor) -> float:
+    """Return the seconds of such a step as `nnscan.training.loop` takes it."""
+    alone = deepcopy(model).train()
+    parameters = flatten(alone)
+
+    def step() -> None:
+        parameters.zero_gradients()
+        outputs = tensors(alone(example))
+        torch.autograd.backward(outputs, [torch.ones_like(one) for one in outputs])
+        for values in parameters.values:
+            assert values.grad is not None
+            values.add_(values.grad, alpha=0.0)
+
+    return _least_seconds(step, example.device)
+
+
+def _least_seconds(step: Callable[[], None], device: torch.device) -> float:
+    """Return the seconds of a step, the least of some.
+
+    On the CPU they are those of this process: the machine may be busy with others.
+    """
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    least, ends = float("inf"), clock() + TIMED_SECONDS
+    for number in range(1000):
+        started = clock()
+        step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         now = clock()
-        if step:  # the first makes the memory
+        if number:  # the first makes the memory
             least = min(least, now - started)
-        if step and now > ends:
+        if number and now > ends:
             break
     return least
 

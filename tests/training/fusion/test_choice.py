@@ -22,6 +22,11 @@ def example(count: int = 16) -> torch.Tensor:
     return torch.rand(count, 1, 8, 8)
 
 
+def pairs() -> nn.Module:
+    sizes = {"first_channels": 2, "second_channels": 3, "hidden_units": 4}
+    return build({"name": "pair", **sizes, "batch_norm": True, "skip": False}, (2, 6, 6), 2)
+
+
 def test_the_size_is_measured_once_a_shape_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = choose(network(MLP), example(), "auto", tmp_path)
     assert (found.size in SIZES, found.reason) == (True, "")
@@ -40,7 +45,7 @@ def test_the_size_is_measured_once_a_shape_and_remembered(tmp_path: Path, monkey
         ({1: 1.0, 4: 2.0, 16: 4.0, 64: 8.0}, 64),  # a step of many costs little more than one of one
         ({1: 1.0, 4: 2.0, 16: 16.0, 64: 64.0}, 4),  # the cache is full
         ({1: 1.0, 4: 4.0, 16: 16.0, 64: 64.0}, 1),  # nothing is gained
-        ({1: 1.0, 4: 9.0, 16: 0.1, 64: 0.1}, 1),  # one that is twice as slow ends the search
+        ({1: 1.0, 4: 4.4, 16: 0.1, 64: 0.1}, 1),  # one that is slower ends the search
     ],
     ids=["overhead", "cache", "arithmetic", "slow"],
 )
@@ -49,6 +54,39 @@ def test_the_fastest_size_a_network_wins(
 ) -> None:
     monkeypatch.setattr(choice, "_seconds", lambda model, example, network_of, count: seconds[count])
     assert choose(network(MLP), example(), "auto", tmp_path).size == size
+
+
+@pytest.mark.parametrize(
+    ("alone", "size", "is_alone"),
+    [(0.4, 1, True), (0.49, 4, False), (0.6, 4, False)],
+    ids=["faster", "as fast", "slower"],
+)
+def test_networks_of_pairs_that_are_faster_alone_stay_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: float, size: int, is_alone: bool
+) -> None:
+    monkeypatch.setattr(
+        choice, "_seconds", lambda model, example, network_of, count: 1.0 if count == 1 else 0.5 * count
+    )
+    monkeypatch.setattr(choice, "_seconds_alone", lambda model, example: alone)
+    for _ in range(2):  # measured, and remembered
+        found = choose(pairs(), torch.rand(4, 2, 6, 6), "auto", tmp_path)
+        assert (found.size, "alone" in found.reason) == (size, is_alone)
+    assert choose(pairs(), torch.rand(4, 2, 6, 6), "3", tmp_path).size == 3
+
+
+def test_to_measure_a_network_alone_leaves_it_as_it_is(tmp_path: Path) -> None:
+    model, images = pairs(), torch.rand(4, 2, 6, 6)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert choice._seconds_alone(model, images) > 0
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(one.grad is None for one in model.parameters())
+    choose(model, images, "auto", tmp_path)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_perceptrons_are_not_measured_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "_seconds_alone", lambda *_: pytest.fail("measured"))
+    assert choose(network(MLP), example(), "auto", tmp_path).reason == ""
 
 
 def test_what_was_measured_where_more_memory_was_free_is_not_taken(
