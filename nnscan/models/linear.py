@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from nnscan.models.products import by_onednn, linear, product
+from nnscan.models.products import SMALLEST, by_onednn, onednn
 
 
 class Linear(nn.Linear):
@@ -20,17 +20,22 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return (N, out_features) of (N, in_features)."""
-        autocast = torch.is_autocast_enabled(input.device.type)
-        if self.plain or autocast or self.bias is None or input.dim() != 2 or not by_onednn(input, self.weight.mT):
+        # What is small is found out first: this line is a small layer's whole delay.
+        if len(input) * self.weight.numel() < SMALLEST or self.plain or not self._takes(input):
             return functional.linear(input, self.weight, self.bias)
         return _Linear.apply(input, self.weight, self.bias)  # type: ignore[no-any-return]
+
+    def _takes(self, inputs: Tensor) -> bool:
+        if inputs.dim() != 2 or self.bias is None or torch.is_autocast_enabled(inputs.device.type):
+            return False
+        return by_onednn(inputs, self.weight.mT)
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(inputs, weight)
-        return linear(inputs, weight, bias)
+        return onednn(inputs, weight.mT, bias)
 
     @staticmethod
     @once_differentiable
@@ -38,8 +43,8 @@ class _Linear(torch.autograd.Function):
         inputs, weight = ctx.saved_tensors
         gradient = gradient.contiguous()
         wanted = ctx.needs_input_grad
-        return (
-            product(gradient, weight) if wanted[0] else None,
-            product(gradient.mT, inputs) if wanted[1] else None,
+        return (  # products of the same size as the outputs'
+            onednn(gradient, weight) if wanted[0] else None,
+            onednn(gradient.mT, inputs) if wanted[1] else None,
             gradient.sum(0) if wanted[2] else None,
         )

@@ -13,38 +13,26 @@ SMALLEST = 2**20
 """Multiplications in a product from which on oneDNN is faster, of which a call takes 10 us more."""
 
 
-def product(left: Tensor, right: Tensor) -> Tensor:
-    """Return left (m, c) times right (c, n)."""
-    return _onednn(left, right) if by_onednn(left, right) else left.mm(right)
-
-
-def linear(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return inputs (n, i) times the transpose of weight (o, i), with bias (o,) added."""
-    if by_onednn(inputs, weight.mT):
-        return _onednn(inputs, weight.mT, bias)
-    return torch.addmm(bias, inputs, weight.mT)
-
-
 def linear_each(inputs: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> Tensor:
-    """Return `out`, (k, n, o): `linear` of each of k layers, to the bit."""
+    """Return `out`, (k, n, o): inputs (k, n, i) times the transposes of weight (k, o, i), with bias (k, o) added."""
     if not by_onednn(inputs, weight.mT):
         return torch.baddbmm(bias[:, None], inputs, weight.mT, out=out)
     for place, own, matrix, more in zip(out, inputs, weight.mT, bias, strict=True):
-        place.copy_(_onednn(own, matrix, more))
+        place.copy_(onednn(own, matrix, more))
     return out
 
 
 def products(left: Tensor, right: Tensor, room: Tensor) -> list[Tensor]:
     """Return each of left (k, m, c) times that of right (k, c, n), in `room` or in memory of their own."""
     if by_onednn(left, right):
-        return list(map(_onednn, left, right))
+        return list(map(onednn, left, right))
     return list(torch.bmm(left, right, out=room))
 
 
 def add_products(left: Tensor, right: Tensor, sums: Tensor) -> None:
     """Add each of left (k, m, c) times that of right (k, c, n) to `sums`, (m, n)."""
     if by_onednn(left, right):
-        for one in map(_onednn, left, right):
+        for one in map(onednn, left, right):
             sums.add_(one)
     else:
         for one, other in zip(left, right, strict=True):
@@ -57,7 +45,7 @@ def multiply_each(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
         return torch.bmm(left, right, out=out)
     _sized(out, left, right)
     for one, other, place in zip(left, right, out, strict=True):
-        place.copy_(_onednn(one, other))
+        place.copy_(onednn(one, other))
     return out
 
 
@@ -67,7 +55,7 @@ def multiply_and_add(left: Tensor, right: Tensor, added: Tensor, out: Tensor) ->
         return torch.baddbmm(added, left, right, out=out)
     _sized(out, left, right)
     for one, other, more, place in zip(left, right, added, out, strict=True):
-        torch.add(_onednn(one, other), more, out=place)
+        torch.add(onednn(one, other), more, out=place)
     return out
 
 
@@ -93,7 +81,8 @@ def _sized(out: Tensor, left: Tensor, right: Tensor) -> None:
         out.resize_(*left.shape[:2], right.shape[2])
 
 
-def _onednn(left: Tensor, right: Tensor, added: Tensor | None = None) -> Tensor:
+def onednn(left: Tensor, right: Tensor, added: Tensor | None = None) -> Tensor:
+    """Return left (m, c) times right (c, n), with `added`, (n,), added to each row; for what `by_onednn` is true of."""
     # A linear layer of torch's compiler, not public: test_products.py says that it does what it is taken for.
     return torch.ops.mkldnn._linear_pointwise(left, right.mT, added, "none", [], "")  # type: ignore[no-any-return]
 
