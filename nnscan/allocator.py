@@ -1,4 +1,4 @@
-"""How a process that trains networks keeps its memory: what a step frees, the next one takes again."""
+"""How a process that trains networks, or reads what millions did, keeps its memory: what is freed is taken again."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ FREE_BYTES = 1 << 30
 def keep_memory() -> None:
     """Let this process keep what it frees, and take large blocks in huge pages. Linux with glibc; elsewhere nothing.
 
-    By itself glibc hands the memory of every activation back to the system, and the next step meets it page by page
-    again (`docs/performance.md` has what that costs). For processes that are nnscan's own alone; called before torch
-    is imported, which reads its environment once. What is set in the environment stays as it is.
+    By itself glibc hands the memory of every activation, or column of a table, back to the system, and the next one
+    meets it page by page again (`docs/performance.md` has what that costs). For processes that are nnscan's own alone;
+    called before torch is imported, which reads its environment once. What is set in the environment stays as it is.
 
     Blocks above 32 MiB go back all the same: to keep them, too, is faster still, but a network of large images then
     takes half as much memory again, which its job may not have.

@@ -66,8 +66,10 @@ def summarize(
       nnscan summarize mnist --format csv > board.csv
       nnscan summarize mnist --format parquet --output board.parquet
     """
+    from nnscan.allocator import keep_memory
     from nnscan.cli.arrow import do_without_pandas
 
+    keep_memory()
     do_without_pandas()
     from nnscan.results.summary import summarize_folder
 

@@ -65,12 +65,16 @@ def _ranks(column: pa.ChunkedArray) -> Numbers:
 OF_ATTEMPT = pa.schema({name: TRIALS[name] for name in ("trial", "writer")})
 """The columns of every table that say whose row it is."""
 
+ENCODED = pa.schema({name: pa.dictionary(pa.int32(), pa.string()) for name in OF_ATTEMPT.names})
+"""The same as dictionaries, which is how they are stored: a key stands in many rows, and is looked up once."""
+
 
 class Chosen:
     """The attempts that stand, one a trial: picks their rows out of parts of epochs/ or steps/, each attempt once."""
 
     def __init__(self, standing_attempts: pa.Table) -> None:
-        self._trials = KeyIndex(standing_attempts["trial"].combine_chunks())
+        self.keys: pa.StringArray = standing_attempts["trial"].combine_chunks()
+        self._trials = KeyIndex(self.keys)
         writers = standing_attempts["writer"].combine_chunks().dictionary_encode()
         self._writer_code = {writer: code for code, writer in enumerate(writers.dictionary.to_pylist())}
         self._writer_of = np.append(writers.indices.to_numpy(), -1)  # the last one is that of position -1, no trial
@@ -84,7 +88,7 @@ class Chosen:
         """
         here = np.zeros_like(self._seen)
         for table in part:
-            positions = self._positions(table)
+            positions = self.positions(table)
             here[positions] = True
             yield table, ~self._seen[positions]
         self._seen |= here
@@ -92,16 +96,20 @@ class Chosen:
     def _writer_codes(self, writers: pa.StringArray) -> Numbers:
         return np.array([self._writer_code.get(writer, -1) for writer in writers.to_pylist()], dtype=np.int64)
 
-    def _positions(self, rows: pa.Table) -> Numbers:
-        """Return the number of the attempt that each row is of, -1 where that one does not stand."""
+    def positions(self, rows: pa.Table) -> Numbers:
+        """Return the place in `keys` of the trial of each row, -1 of an attempt that does not stand.
+
+        The writer is a dictionary, and the trial too where many rows have the same.
+        """
         positions = _looked_up(rows["trial"], self._trials.places)
         writers = _looked_up(rows["writer"], self._writer_codes)
         return np.where((positions >= 0) & (writers == self._writer_of[positions]), positions, -1)
 
 
 def _looked_up(column: pa.ChunkedArray, find: Callable[[pa.StringArray], Numbers]) -> Numbers:
-    """Return what `find` gives for each value of a column; it is asked once for each: a row group has few."""
+    """Return what `find` gives for each value of a column; of a dictionary it is asked once for each."""
     array = column.combine_chunks()
-    encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
-    numbers_of: Numbers = np.append(find(encoded.dictionary), -1)[encoded.indices.fill_null(-1).to_numpy()]
+    if not pa.types.is_dictionary(array.type):
+        return find(array)
+    numbers_of: Numbers = np.append(find(array.dictionary), -1)[array.indices.fill_null(-1).to_numpy()]
     return numbers_of

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from nnscan.errors import StoreError
 from nnscan.results.attempts import TABLES, schema_of
-from nnscan.results.choice import DECIDING, OF_ATTEMPT, Chosen, Mask, standing
+from nnscan.results.choice import DECIDING, ENCODED, OF_ATTEMPT, Chosen, Mask, standing
 from nnscan.results.folder import ScanFolder, remedy
 from nnscan.results.journal import journals
 from nnscan.results.part import Part, parts, read_groups, read_part, remove_replaced, stacked, write_part
@@ -138,7 +138,7 @@ def _row_pieces(listed: Sequence[Part], chosen: Chosen) -> list[Piece]:
 
 
 def _mask(part: Part, chosen: Chosen) -> Mask:
-    masks = [mask for _, mask in chosen.pick(read_groups(part, OF_ATTEMPT))]
+    masks = [mask for _, mask in chosen.pick(read_groups(part, ENCODED))]
     return np.concatenate([np.zeros(0, dtype=bool), *masks])
 
 

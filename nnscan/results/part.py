@@ -12,9 +12,10 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain, count, takewhile
 from pathlib import Path
 
 import pyarrow as pa
@@ -36,6 +37,8 @@ _ARROW_SCHEMA = b"ARROW:schema"
 ROWS_PER_GROUP = 64 * 1024
 """Bounds the memory of compaction; a million rows are 16 groups."""
 
+MOST_THREADS = 8
+"""That reduce row groups at once: from there on they wait for each other, for Python is in the way."""
 
 Tables = Iterable[pa.Table]
 
@@ -100,9 +103,19 @@ def _check_footer(file: pq.ParquetFile) -> None:
 @contextmanager
 def opened(path: Path, dictionaries: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
     """Open a part; what goes wrong in it, while it is read too, is a VanishedError or a StoreError that names it."""
+    with _telling(path), _reader(path, dictionaries) as file:
+        yield file
+
+
+def _reader(source: Path | pa.NativeFile, dictionaries: Sequence[str]) -> pq.ParquetFile:
+    return pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=dictionaries)
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """Turn what goes wrong in a part into a VanishedError or a StoreError that names it."""
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=dictionaries) as file:
-            yield file
+        yield
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, EOFError) as error:
         if isinstance(error, StoreError | MemoryError):
             raise
@@ -131,8 +144,11 @@ def _corrupt(path: Path, error: Exception) -> str:
 
 
 def read_part(part: Part, columns: pa.Schema) -> pa.Table:
-    """Return the rows of a part, with these columns in these types; one it lacks is null."""
-    with opened(part.path) as file:
+    """Return the rows of a part, with these columns in these types; one it lacks is null.
+
+    A column of text may be asked for as a dictionary: where values are few it takes a fifth of the time and memory.
+    """
+    with opened(part.path, _dictionaries(part, columns)) as file:
         known = [name for name in columns.names if name in part.schema.names]
         return conform(file.read(columns=known, use_threads=True), columns)
 
@@ -140,15 +156,39 @@ def read_part(part: Part, columns: pa.Schema) -> pa.Table:
 def read_groups(part: Part, columns: pa.Schema, **holding: pa.Array | None) -> Iterator[pa.Table]:
     """Yield the rows of a part, a row group at a time, as `read_part` returns them.
 
-    With, say, `trial=keys` groups are passed over in which that column has none of these values. A column of text may
-    be asked for as a dictionary, which is how it is stored.
+    With, say, `trial=keys` groups are passed over in which that column has none of these values.
     """
-    dictionaries = [field.name for field in columns if pa.types.is_dictionary(field.type)]
-    with opened(part.path, dictionaries) as file:
-        known = [name for name in columns.names if name in part.schema.names]
+    known = [name for name in columns.names if name in part.schema.names]
+    with opened(part.path, _dictionaries(part, columns)) as file:
         for group in range(file.num_row_groups):
             if all(values is None or _holds(file, group, name, values) for name, values in holding.items()):
                 yield conform(file.read_row_group(group, columns=known, use_threads=True), columns)
+
+
+def reduce_groups(part: Part, columns: pa.Schema, reduce: Callable[[pa.Table], pa.Table]) -> list[pa.Table]:
+    """Return what `reduce` leaves of each row group of a part, in their order: several are read and reduced at once."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    known = [name for name in columns.names if name in part.schema.names]
+    groups = count()  # a thread that is free takes the next one: cores may be shared with others
+
+    def share(_: int) -> list[tuple[int, pa.Table]]:
+        # A reader for each thread: in one that serves several Arrow 26 hangs, in its cache of what was read ahead.
+        file = _reader(source, _dictionaries(part, columns))
+        mine = takewhile(lambda group: group < file.num_row_groups, groups)
+        read = ((group, file.read_row_group(group, columns=known, use_threads=False)) for group in mine)
+        return [(group, reduce(conform(rows, columns))) for group, rows in read]
+
+    threads = min(pa.cpu_count(), MOST_THREADS)  # Arrow knows how many this process may use
+    with _telling(part.path), pa.OSFile(str(part.path)) as source, ThreadPoolExecutor(threads) as pool:
+        found = dict(chain.from_iterable(pool.map(share, range(threads))))
+    return [found[group] for group in sorted(found)]
+
+
+def _dictionaries(part: Part, columns: pa.Schema) -> list[str]:
+    """Return the columns of text that are asked for as dictionaries, which is how they are stored."""
+    asked = {field.name for field in columns if pa.types.is_dictionary(field.type)}
+    return [field.name for field in part.schema if field.name in asked and field.type == pa.string()]
 
 
 def _holds(file: pq.ParquetFile, group: int, name: str, values: pa.Array) -> bool:
@@ -168,15 +208,15 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _column(table: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:
-    if field.name not in table.column_names:
-        return _missing(table, field)
-    column = table[field.name]
-    if column.type == field.type:
+    column = table[field.name] if field.name in table.column_names else None
+    if column is not None and column.type == field.type:
         return column
-    if pa.types.is_dictionary(column.type):
+    if column is not None and pa.types.is_dictionary(column.type):
         return column.cast(field.type)
     if pa.types.is_dictionary(field.type):
-        return column.dictionary_encode()
+        return _column(table, pa.field(field.name, field.type.value_type)).dictionary_encode()
+    if column is None:
+        return _missing(table, field)
     return _text(column) if field.type == pa.string() else column.cast(field.type)
 
 

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from nnscan.errors import StoreError
 from nnscan.results.attempts import TABLES, Attempt, attempts, ended, schema_of, trials_table
-from nnscan.results.choice import DECIDING, OF_ATTEMPT, Chosen, Mask, standing
+from nnscan.results.choice import DECIDING, ENCODED, OF_ATTEMPT, Chosen, Mask, standing
 from nnscan.results.folder import ScanFolder, remedy
 from nnscan.results.journal import (
     DETAILS,
@@ -49,6 +49,7 @@ from nnscan.results.part import (
     parts,
     read_groups,
     read_part,
+    reduce_groups,
     stacked,
     write_part,
 )
@@ -154,7 +155,7 @@ def _schemas_of(found: Iterable[Attempt]) -> Schemas:
 # ---- reading ----
 
 
-def read_trials(folder: ScanFolder, columns: Sequence[str] | None = None) -> pa.Table:
+def read_trials(folder: ScanFolder, columns: Sequence[str] | None = None, encoded: Sequence[str] = ()) -> pa.Table:
     """Return the table of trials: a row for each that ended, those in journals included.
 
     Parameters
@@ -163,6 +164,8 @@ def read_trials(folder: ScanFolder, columns: Sequence[str] | None = None) -> pa.
         May be read at any time, whoever writes.
     columns : sequence of str, optional
         Names of columns (`nnscan.results.schema`); all without it. Only these are read.
+    encoded : sequence of str
+        Columns of text that come as dictionaries: where values are few, that takes a fifth of the time.
 
     Raises
     ------
@@ -171,21 +174,29 @@ def read_trials(folder: ScanFolder, columns: Sequence[str] | None = None) -> pa.
     ValueError
         Where there is no such column.
     """
-    return steadily(folder, lambda: _trials(folder, columns))
+    return steadily(folder, lambda: _trials(folder, columns, encoded))
 
 
 def read_epochs(
-    folder: ScanFolder,
-    trials: Iterable[str] | None = None,
-    columns: Sequence[str] | None = None,
-    keep: Callable[[pa.Table], pa.Table] | None = None,
+    folder: ScanFolder, trials: Iterable[str] | None = None, columns: Sequence[str] | None = None
 ) -> pa.Table:
-    """Return the table of epochs: of each ended trial those of the attempt that stands; of `trials` only, if given.
+    """Return the table of epochs: of each ended trial those of the attempt that stands; of `trials` only, if given."""
+    return steadily(folder, lambda: _attempt_rows(folder, "epochs", _keys(trials), columns))
 
-    What `keep` leaves of each piece of the table stays, to bound the memory. In it `trial` is a dictionary; a trial may
-    have rows in several pieces, beside each other in each.
+
+def reduce_epochs(folder: ScanFolder, columns: Sequence[str], reduce: Callable[[pa.Table], pa.Table]) -> pa.Table:
+    """Return the rows that `reduce` leaves of each piece of the table of epochs: so tens of millions need no memory.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        What is returned; `trial` is a dictionary of all trials that ended.
+    reduce : function
+        Called in several threads, with a table that has `writer` too: both are dictionaries. Rows of one attempt stand
+        beside each other, may be in several pieces, and come twice where a part is being compacted; of a trial there
+        may be several attempts, of which the one that stands is returned.
     """
-    return steadily(folder, lambda: _attempt_rows(folder, "epochs", _keys(trials), columns, keep))
+    return steadily(folder, lambda: _reduced_epochs(folder, columns, reduce))
 
 
 def read_steps(
@@ -213,17 +224,24 @@ def steadily(folder: ScanFolder, do: Callable[[], T]) -> T:
     )
 
 
-def _trials(folder: ScanFolder, columns: Sequence[str] | None) -> pa.Table:
+def _trials(folder: ScanFolder, columns: Sequence[str] | None, encoded: Sequence[str]) -> pa.Table:
     found = _ended(journals(folder))  # journals before parts: a trial moves from the one to the other
     listed = parts(folder.trials)
     schema = _schema(folder, "trials", listed)
-    wanted = _project(schema, columns)
+    wanted = _encoded(_project(schema, columns), encoded)
     if not found and all(part.compacted for part in listed):
-        return stacked(wanted, (read_part(part, wanted) for part in listed))
-    read = pa.unify_schemas([wanted, DECIDING])
-    table = pa.concat_tables([trials_table(found, read), *(read_part(part, read) for part in listed)])
+        return stacked(wanted, (read_part(part, wanted) for part in listed)).unify_dictionaries()
+    read = pa.schema([*wanted, *(field for field in DECIDING if field.name not in wanted.names)])
+    plain = pa.schema([schema.field(name) for name in read.names])
+    ended = conform(trials_table(found, plain), read)
+    table = pa.concat_tables([ended, *(read_part(part, read) for part in listed)]).unify_dictionaries()
     mask = standing(table)
     return (table if mask is None else table.filter(pa.array(mask))).select(wanted.names)
+
+
+def _encoded(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
+    """Return `schema` with these columns as dictionaries."""
+    return pa.schema([pa.field(f.name, pa.dictionary(pa.int32(), f.type)) if f.name in names else f for f in schema])
 
 
 def _ended(listed: Iterable[Journal], *, details: bool = False) -> list[Attempt]:
@@ -263,24 +281,53 @@ def _attempt_rows(
     table: str,
     trials: pa.Array | None,
     columns: Sequence[str] | None,
-    keep: Callable[[pa.Table], pa.Table] | None = None,
 ) -> pa.Table:
+    seen = _seen(folder, table, trials)
+    wanted = _project(seen.schema, columns)
+    read = _with_attempts(wanted)
+    sources = [[conform(seen.rows, read)], *(read_groups(part, read, trial=trials) for part in seen.listed)]
+    picked = (_where(rows, mask) for source in sources for rows, mask in seen.chosen.pick(source))
+    return stacked(wanted, [conform(rows, wanted) for rows in picked])
+
+
+def _reduced_epochs(folder: ScanFolder, columns: Sequence[str], reduce: Callable[[pa.Table], pa.Table]) -> pa.Table:
+    seen = _seen(folder, "epochs", None)
+    read = _with_attempts(_project(seen.schema, columns))
+    place = read.get_field_index("trial")
+    left = read.set(place, OF_ATTEMPT.field("trial"))  # as text: a key stands in few rows then
+
+    def reduced(rows: pa.Table) -> pa.Table:
+        return conform(reduce(rows), left)
+
+    in_parts = (rows for part in seen.listed for rows in reduce_groups(part, read, reduced))
+    rows = stacked(left, [reduced(conform(seen.rows, read)), *in_parts])
+    places = seen.chosen.positions(rows)
+    trials = pa.DictionaryArray.from_arrays(pa.array(places[places >= 0], pa.int32()), seen.chosen.keys)
+    return _where(rows, places >= 0).set_column(place, "trial", trials).select(columns)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What one look at a folder finds of a table whose rows are of attempts."""
+
+    rows: pa.Table
+    """In journals."""
+    listed: list[Part]
+    schema: pa.Schema
+    chosen: Chosen
+
+
+def _seen(folder: ScanFolder, table: str, trials: pa.Array | None) -> _Seen:
     found = _ended(journals(folder), details=True)
     listed = parts(folder.trials)
     own = parts(folder.path / table)  # before trials are read: had compaction taken epochs, it has taken those first
     schema = _schema(folder, table, own)
-    wanted = _project(schema, columns)
-    read = _with_attempts(wanted)
-    chosen = Chosen(_standing_attempts(found, listed, trials))
-    sources = [[conform(TABLES[table](found, schema), read)], *(read_groups(part, read, trial=trials) for part in own)]
-    picked = (_where(rows, mask) for source in sources for rows, mask in chosen.pick(source))
-    return stacked(wanted, [conform(keep(rows) if keep else rows, wanted) for rows in picked])
+    return _Seen(TABLES[table](found, schema), own, schema, Chosen(_standing_attempts(found, listed, trials)))
 
 
 def _with_attempts(wanted: pa.Schema) -> pa.Schema:
-    """Return a schema with the columns that say whose row it is, as dictionaries: a key stands in many rows."""
-    encoded = pa.schema({name: pa.dictionary(pa.int32(), pa.string()) for name in OF_ATTEMPT.names})
-    return pa.unify_schemas([encoded, pa.schema([field for field in wanted if field.name not in encoded.names])])
+    """Return a schema with the columns that say whose row it is, as dictionaries."""
+    return pa.unify_schemas([ENCODED, pa.schema([field for field in wanted if field.name not in ENCODED.names])])
 
 
 def _where(rows: pa.Table, mask: Mask) -> pa.Table:

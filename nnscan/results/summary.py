@@ -41,6 +41,9 @@ TRIALS_COLUMNS = (
 )
 """Of trials/, as far as a summary reads it; hyperparameters come on top."""
 
+ENCODED = ("kind", "status", "failure", "error", "metric")
+"""Of these the columns of text that have few values."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
@@ -206,13 +209,13 @@ def trial_scores(trials: pa.Table, metric: str, epochs: pa.Table | None = None) 
     best_epochs = np.where(same, floats(trials["best_epoch"]), math.nan)
     if epochs is not None and not same.all():
         keys, values, bests = best_of_epochs(epochs, metric)
-        rows = KeyIndex(keys).places(trials["trial"].combine_chunks())
-        other = ~same & (rows >= 0)
-        scores[other], best_epochs[other] = values[rows[other]], bests[rows[other]]
+        rows = KeyIndex(trials["trial"].combine_chunks()).places(keys.dictionary)[keys.indices.to_numpy()]
+        other = (rows >= 0) & ~same[rows]
+        scores[rows[other]], best_epochs[rows[other]] = values[other], bests[other]
     return scores, best_epochs
 
 
-def best_of_epochs(epochs: pa.Table, metric: str) -> tuple[pa.StringArray, Floats, Floats]:
+def best_of_epochs(epochs: pa.Table, metric: str) -> tuple[pa.DictionaryArray, Floats, Floats]:
     """Return keys of trials, and of each the best value of `metric` and its epoch, the first on ties.
 
     Trials that have no value, or NaN only, are left out.
@@ -224,16 +227,37 @@ def best_of_epochs(epochs: pa.Table, metric: str) -> tuple[pa.StringArray, Float
     rivals = known[counts > 1]
     order = rivals[np.lexsort((numbers[rivals], _sign(metric) * values[rivals], trials[rivals]))]
     best = np.concatenate([known[counts == 1], order[np.unique(trials[order], return_index=True)[1]]])
-    return keys.take(pa.array(trials[best])), values[best], numbers[best]
+    return pa.DictionaryArray.from_arrays(pa.array(trials[best]), keys), values[best], numbers[best]
 
 
 def best_rows(epochs: pa.Table, metric: str) -> pa.Table:
-    """Return the rows among which the best of each trial is: of rows beside each other the best, all on ties."""
-    trials, _ = codes_of(epochs["trial"])
-    values = _sign(metric) * floats(epochs[metric])
-    starts = np.flatnonzero(np.diff(trials, prepend=-2))
-    best = np.repeat(np.fmin.reduceat(values, starts), np.diff(starts, append=len(values)))
-    return epochs.filter(pa.array(values == best))
+    """Return the best row of those of an attempt that stand beside each other, on ties the earliest epoch.
+
+    None where all are null or NaN. The columns `trial` and `writer` are dictionaries.
+    """
+    values, numbers, starts = _sign(metric) * floats(epochs[metric]), floats(epochs["epoch"]), _starts(epochs)
+    rows = _least(values, starts)
+    runs = np.searchsorted(starts, rows, side="right")
+    earliest = _least(numbers[rows], np.flatnonzero(np.diff(runs, prepend=0)))
+    return epochs.take(pa.array(rows[earliest]))
+
+
+def _starts(epochs: pa.Table) -> Integers:
+    """Return the first row of each run of rows of one attempt."""
+    differs = np.zeros(len(epochs), dtype=bool)
+    differs[:1] = True
+    for codes in (epochs[name].combine_chunks().indices.fill_null(-1).to_numpy() for name in ("trial", "writer")):
+        differs[1:] |= codes[1:] != codes[:-1]
+    return np.flatnonzero(differs)
+
+
+def _least(values: Floats, starts: Integers) -> Integers:
+    """Return the rows that have the least value of their run; NaN is none."""
+    if not len(values):
+        return starts
+    least = np.repeat(np.fmin.reduceat(values, starts), np.diff(starts, append=len(values)))
+    rows: Integers = np.flatnonzero(values == least)
+    return rows
 
 
 def _sign(metric: str) -> int:
@@ -370,7 +394,9 @@ def summarize_folder(
     _check_metric(metric, schemas)
     plan = read_columns(folder, PLAN_COLUMNS, encoded=("configuration", "family"))
     running = [row.trial for row in store.running(folder)]
-    trials = store.read_trials(folder, [*TRIALS_COLUMNS, *_varying(plan, schemas)])
+    varying = _varying(plan, schemas)
+    texts = [path for path in varying if schemas.hyperparameters[path] == pa.string()]
+    trials = store.read_trials(folder, [*TRIALS_COLUMNS, *varying], encoded=[*ENCODED, *texts])
     found = summarize(
         plan,
         trials,
@@ -414,4 +440,4 @@ def _epochs(folder: ScanFolder, trials: pa.Table, metric: str) -> pa.Table | Non
     of_metric = trials["metric"].filter(pc.equal(trials["kind"], Kind.TRIAL.value))  # filtering all columns takes 0.5 s
     if pc.all(pc.equal(of_metric, metric), min_count=0).as_py():
         return None
-    return store.read_epochs(folder, columns=["trial", "epoch", metric], keep=partial(best_rows, metric=metric))
+    return store.reduce_epochs(folder, ["trial", "epoch", metric], partial(best_rows, metric=metric))

@@ -6,6 +6,8 @@ import math
 import os
 import subprocess
 import sys
+from collections import Counter
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from nnscan.results.folder import ScanFolder
 from nnscan.results.journal import Cause, Writer, close, journals
 from nnscan.results.metric import METRICS
 from nnscan.results.part import parts
-from nnscan.results.schema import TYPES, Schemas, hyperparameters, read_schemas
+from nnscan.results.schema import TYPES, Schemas, hyperparameters, read_schemas, write_schemas
 from nnscan.results.store import (
     close_journals,
     corrupt_parts,
@@ -37,6 +39,7 @@ from nnscan.results.store import (
     read_epochs,
     read_steps,
     read_trials,
+    reduce_epochs,
     running,
     seal,
     seal_all,
@@ -389,25 +392,66 @@ def test_epochs_of_some_trials(folder: ScanFolder) -> None:
     assert read_epochs(folder, []).num_rows == 0
 
 
+def _first_epochs(rows: pa.Table) -> pa.Table:
+    assert all(pa.types.is_dictionary(rows[name].type) for name in ("trial", "writer"))
+    return rows.filter(pc.equal(rows["epoch"], 1))
+
+
 @pytest.mark.parametrize("compacted", [False, True])
-def test_of_epochs_what_is_kept_stays(folder: ScanFolder, *, compacted: bool) -> None:
-    with writing(folder, "l-0", PLACE) as writer:
-        for number in range(3):
-            write_trial(writer, number)
+def test_of_epochs_what_a_reduction_leaves_stays(
+    folder: ScanFolder, monkeypatch: pytest.MonkeyPatch, *, compacted: bool
+) -> None:
+    """Of the attempts that stand, from however many row groups, in whatever threads."""
+    monkeypatch.setattr(part, "ROWS_PER_GROUP", 4)
+    monkeypatch.setattr(pa, "cpu_count", lambda: 3)
+    _bundle(folder, "l-0", 0, 20)
+    with writing(folder, "l-1", PLACE) as writer:
+        for number in range(5, 9):
+            write_trial(writer, number, mark=0.5, time=1e9)  # these ended before those of the first writer
     if compacted:
         compact(folder)
     else:
-        write_trial(Writer(folder, "l-1", PLACE), 3)  # in a journal still
+        write_trial(Writer(folder, "l-2", PLACE), 20)  # in a journal still
+    columns = ["epoch", "trial", "learning_rate"]
+    whole = read_epochs(folder, columns=columns)
+    expected = whole.filter(pc.equal(whole["epoch"], 1)).sort_by("trial").to_pylist()
+    left = reduce_epochs(folder, columns, _first_epochs).to_pylist()
+    assert sorted(left, key=itemgetter("trial")) == expected
+    assert Counter(row["learning_rate"] for row in expected) == {0.1: 16 if compacted else 17, 0.6: 4}
 
-    def last(rows: pa.Table) -> pa.Table:
-        assert pa.types.is_dictionary(rows["trial"].type)
-        return rows.filter(pc.equal(rows["epoch"], 2))
 
-    columns = ["trial", "epoch", "learning_rate"]
-    kept, whole = read_epochs(folder, columns=columns, keep=last), read_epochs(folder, columns=columns)
-    assert kept.schema == whole.schema
-    assert len(kept) == len(whole) / 3
-    assert kept.sort_by("trial") == whole.filter(pc.equal(whole["epoch"], 2)).sort_by("trial")
+def test_of_no_epochs_a_reduction_leaves_none(folder: ScanFolder) -> None:
+    assert reduce_epochs(folder, ["trial", "epoch"], _first_epochs).to_pydict() == {"trial": [], "epoch": []}
+
+
+def test_row_groups_are_reduced_in_their_order(folder: ScanFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pa, "cpu_count", lambda: 4)
+    schema = pa.schema({"trial": pa.string(), "epoch": pa.int32()})
+    monkeypatch.setattr(part, "ROWS_PER_GROUP", 10)
+    table = pa.table([pa.array(list(map(str, range(95)))), pa.array(range(95), pa.int32())], schema=schema)
+    part.write_part(folder.epochs / "a.parquet", [table], schema)
+    (found,) = part.parts(folder.epochs)
+    reduced = part.reduce_groups(found, schema, lambda rows: rows.slice(0, 2))
+    assert [piece["epoch"].to_pylist() for piece in reduced] == [[first, first + 1] for first in range(0, 95, 10)]
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_text_may_come_as_dictionaries(folder: ScanFolder, *, sealed: bool) -> None:
+    """Also of a part that has the column in another type, or not yet, as a launch that widens the schema leaves it."""
+    _bundle(folder, "l-0", 0, 3)
+    more = settings(0) | {"optimizer": {"name": "adam", "learning_rate": "fast", "amsgrad": "yes"}}
+    write_schemas(folder, Schemas.of(hyperparameters([settings(0), more]), METRICS))
+    writer = Writer(folder, "l-1", PLACE)
+    write_trial(writer, 3, status="failed")
+    if sealed:
+        writer.close()
+        close_journals(folder, lambda name: True, Cause.INTERRUPTED)
+    encoded = ["status", "error", "optimizer.learning_rate", "optimizer.amsgrad"]
+    columns = ["trial", *encoded, "score"]
+    found, plain = read_trials(folder, columns, encoded), read_trials(folder, columns)
+    assert [name for name in columns if pa.types.is_dictionary(found[name].type)] == encoded
+    assert found.to_pylist() == plain.to_pylist()
+    assert set(plain["optimizer.learning_rate"].to_pylist()) == {"0.1", "0.01", "0.001"}
 
 
 def test_running_trials_are_those_without_an_end_in_open_journals(folder: ScanFolder) -> None:

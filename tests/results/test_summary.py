@@ -4,6 +4,8 @@ import json
 import math
 import statistics
 from collections import Counter
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +30,7 @@ from scan_by_hand import (
 from nnscan.errors import ScanError
 from nnscan.identity import configuration_key
 from nnscan.results import store, summary
+from nnscan.results.compaction import compact
 from nnscan.results.folder import ScanFolder
 from nnscan.results.journal import Cause
 from nnscan.results.scores import codes_of
@@ -321,22 +324,31 @@ def test_best_of_epochs_is_that_of_a_loop(values):
         assert dict(zip(keys.to_pylist(), zip(scores, epochs, strict=True), strict=True)) == expected
 
 
-@given(
-    st.lists(st.lists(st.sampled_from([0.1, 0.2, math.nan]), min_size=1, max_size=4), min_size=1, max_size=5),
-    st.randoms(use_true_random=False),
+EPOCHS = pa.schema({"epoch": pa.int32(), "val_loss": pa.float64(), "val_accuracy": pa.float64()})
+KEYS = pa.schema(dict.fromkeys(("trial", "writer"), pa.dictionary(pa.int32(), pa.string())))
+epoch_rows = st.fixed_dictionaries(
+    {
+        "trial": st.sampled_from([None, "a", "b", "c"]),
+        "writer": st.sampled_from("xy"),
+        "epoch": st.integers(0, 3),
+        **dict.fromkeys(("val_loss", "val_accuracy"), st.sampled_from([0.1, 0.2, 0.3, math.nan, None])),
+    }
 )
-def test_the_best_of_the_best_rows_is_the_best(values, random):
-    """In whatever order the rows stand: a trial may have several runs of them."""
-    whole = epochs_of({f"t{index}": curve for index, curve in enumerate(values)}, "val_loss")
-    rows = list(range(len(whole)))
-    random.shuffle(rows)
-    for table in (whole, whole.take(rows)):
-        kept = summary.best_rows(table, "val_loss")
-        found, expected = (
-            {key: told for key, *told in zip(*map(list, (keys.to_pylist(), scores, epochs)), strict=True)}
-            for keys, scores, epochs in (summary.best_of_epochs(one, "val_loss") for one in (kept, whole))
-        )
-        assert found == expected
+
+
+@given(st.lists(epoch_rows, max_size=12), st.sampled_from([("val_loss", min), ("val_accuracy", max)]))
+def test_of_each_run_of_an_attempt_the_best_row_is_left(rows, asked):
+    """In whatever order the rows stand: an attempt may have several runs of them."""
+    metric, choose = asked
+    expected = []
+    for (trial, writer), run in groupby(rows, key=itemgetter("trial", "writer")):
+        known = [(row[metric], row["epoch"]) for row in run if row[metric] is not None and not math.isnan(row[metric])]
+        if known:
+            best = choose(value for value, _ in known)
+            earliest = min(epoch for value, epoch in known if value == best)
+            expected += [(trial, writer, best, earliest)] * known.count((best, earliest))
+    left = summary.best_rows(pa.Table.from_pylist(rows, schema=pa.unify_schemas([KEYS, EPOCHS])), metric)
+    assert [tuple(row.values()) for row in left.select(["trial", "writer", metric, "epoch"]).to_pylist()] == expected
 
 
 def test_curves_have_the_epoch_as_index():
@@ -401,6 +413,30 @@ def test_a_folder_is_summarized_by_another_metric(scan):
     write_bundle(scan, "b1", [(point, fold, 0.1 * index) for index, point in enumerate(GRID) for fold in range(3)])
     (family,) = summary.summarize_folder(scan, metric="val_loss").families
     assert (family.winner.mean, family.winner.best_epoch) == (pytest.approx(0.5), 0.0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 8)), max_size=8), st.sampled_from([0, 1, 2]))
+@settings(max_examples=15)
+def test_scores_by_another_metric_are_those_of_loops(tmp_path_factory, trials, sealed):
+    """Over the rows of epochs/, from journals, parts and compacted parts, where a trial may have several attempts."""
+    folder = write_scan(tmp_path_factory.mktemp("s"))
+    for number, (index, score) in enumerate(trials):
+        writer = write_bundle(folder, f"b{number}", [(GRID[index], fold, score / 8) for fold in range(3)])
+        if number % 3 < sealed:
+            writer.close()
+            store.close_journals(folder, lambda name, own=f"b{number}": name == own, Cause.INTERRUPTED)
+    if sealed == 2:
+        compact(folder)
+    losses = {}
+    for row in store.read_epochs(folder).to_pylist():
+        losses.setdefault(row["configuration"], {}).setdefault(row["trial"], []).append((row["val_loss"], row["epoch"]))
+    (family,) = summary.summarize_folder(folder, metric="val_loss").families
+    found = {leader.configuration: (leader.mean, leader.best_epoch) for leader in family.leaders}
+    bests = {key: [min(rows) for rows in by_trial.values()] for key, by_trial in losses.items()}
+    assert found == {
+        key: (pytest.approx(statistics.mean(v for v, _ in best)), pytest.approx(statistics.mean(e for _, e in best)))
+        for key, best in bests.items()
+    }
 
 
 def test_a_folder_tells_running_trials(scan):
