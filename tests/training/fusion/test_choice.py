@@ -74,6 +74,15 @@ def test_networks_of_pairs_that_are_faster_alone_stay_alone(
     assert choose(pairs(), torch.rand(4, 2, 6, 6), "3", tmp_path).size == 3
 
 
+def test_more_networks_of_pairs_share_what_a_step_takes_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = {1: 0.001, 4: 0.0042, 16: 0.0192}  # 1.6 ms, 1.2 and 1.24 a network
+    monkeypatch.setattr(choice, "_seconds", lambda model, example, network_of, count: seconds[count])
+    monkeypatch.setattr(choice, "_seconds_alone", lambda model, example: 0.0006)  # 1.2 ms: not faster by enough
+    assert choose(pairs(), torch.rand(4, 2, 6, 6), "auto", tmp_path).size == 4
+
+
 def test_to_measure_a_network_alone_leaves_it_as_it_is(tmp_path: Path) -> None:
     model, images = pairs(), torch.rand(4, 2, 6, 6)
     before = {name: value.clone() for name, value in model.state_dict().items()}
