@@ -133,8 +133,9 @@ def apart(write: Callable[..., None], *arguments: Any) -> None:
 
 
 def _medians(runs: Sequence[Measured]) -> str:
-    seconds, gigabytes = ([getattr(run, name) for run in runs] for name in ("seconds", "gigabytes"))
-    return f"{statistics.median(seconds):.2f} s, {statistics.median(gigabytes):.2f} GB"
+    names = ("seconds", "cpu_seconds", "gigabytes")
+    seconds, cpu, gigabytes = (statistics.median(getattr(run, name) for run in runs) for name in names)
+    return f"{seconds:.2f} s, {cpu:.2f} CPU s, {gigabytes:.2f} GB"
 
 
 def ours(folder: ScanFolder) -> list[str]:

@@ -167,6 +167,9 @@ def read_groups(part: Part, columns: pa.Schema, **holding: pa.Array | None) -> I
 
 def reduce_groups(part: Part, columns: pa.Schema, reduce: Callable[[pa.Table], pa.Table]) -> list[pa.Table]:
     """Return what `reduce` leaves of each row group of a part, in their order: several are read and reduced at once."""
+    threads = min(-(-part.rows // ROWS_PER_GROUP), pa.cpu_count(), MOST_THREADS)  # Arrow knows how many we may use
+    if threads < 2:
+        return [reduce(rows) for rows in read_groups(part, columns)]
     from concurrent.futures import ThreadPoolExecutor
 
     known = [name for name in columns.names if name in part.schema.names]
@@ -179,7 +182,6 @@ def reduce_groups(part: Part, columns: pa.Schema, reduce: Callable[[pa.Table], p
         read = ((group, file.read_row_group(group, columns=known, use_threads=False)) for group in mine)
         return [(group, reduce(conform(rows, columns))) for group, rows in read]
 
-    threads = min(pa.cpu_count(), MOST_THREADS)  # Arrow knows how many this process may use
     with _telling(part.path), pa.OSFile(str(part.path)) as source, ThreadPoolExecutor(threads) as pool:
         found = dict(chain.from_iterable(pool.map(share, range(threads))))
     return [found[group] for group in sorted(found)]
