@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -235,8 +236,8 @@ def best_rows(epochs: pa.Table, metric: str) -> pa.Table:
 
     None where all are null or NaN. The columns `trial` and `writer` are dictionaries.
     """
-    values, numbers, starts = _sign(metric) * floats(epochs[metric]), floats(epochs["epoch"]), _starts(epochs)
-    rows = _least(values, starts)
+    numbers, starts = epochs["epoch"].to_numpy(), _starts(epochs)
+    rows = _least(_sign(metric) * floats(epochs[metric]), starts)
     runs = np.searchsorted(starts, rows, side="right")
     earliest = _least(numbers[rows], np.flatnonzero(np.diff(runs, prepend=0)))
     return epochs.take(pa.array(rows[earliest]))
@@ -251,7 +252,7 @@ def _starts(epochs: pa.Table) -> Integers:
     return np.flatnonzero(differs)
 
 
-def _least(values: Floats, starts: Integers) -> Integers:
+def _least(values: npt.NDArray[Any], starts: Integers) -> Integers:
     """Return the rows that have the least value of their run; NaN is none."""
     if not len(values):
         return starts
