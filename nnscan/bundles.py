@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 PARTS_OF_A_FAIR_SHARE = 3
 """A worker that asks gets a third of its fair share of what is left, so that all workers end together
 (guided self-scheduling, Polychronopoulos and Kuck 1987, with a smaller first chunk)."""
+
+WORTH_SECONDS, LEAST_SECONDS = 0.5, 0.1
+"""What a bundle should take, where a fair share lasts so long, and what it takes even where not: its journal, its part
+and their merging cost some 0.04 s."""
 
 ROUNDING = 1e-9
 """Of a quotient that is whole."""
@@ -46,6 +51,8 @@ class Bundles:
     costs: Sequence[Sequence[float]] = ()
     """Where it is known how long trials take: pairs of a place in the list and the seconds of each trial before it,
     behind the pair before. Without: all take equally long."""
+    together: int = 1
+    """How many trials a worker is best given at a time: those that it trains together."""
 
     def __iter__(self) -> Iterator[Bundle]:
         """Yield all bundles, in order."""
@@ -54,25 +61,25 @@ class Bundles:
             yield bundle
             bundle = self.after(bundle.stop)
 
-    def after(self, start: int) -> Bundle | None:
-        """Return the bundle from trial `start` on: a third of the fair share of what is left; None at the end."""
+    def after(self, start: int, pace: float = 0.0) -> Bundle | None:
+        """Return the bundle from trial `start` on: a third of the fair share of what is left; None at the end.
+
+        More, up to a fair share, where a worker is best given more at a time, or where trials take but `pace` seconds:
+        then a tenth of a second in any case.
+        """
         left = self.trials - start
         if left <= 0:
             return None
-        size = left if self.workers == 1 else self._size(start)
+        size = left if self.workers == 1 else self._size(start, pace)
         return Bundle(self.launch, start, start + size)
 
-    def _size(self, start: int) -> int:
-        """Return how many trials from `start` on take a third of a fair share of the time left, at least one."""
+    def _size(self, start: int, pace: float) -> int:
         stretches = list(self._stretches(start))
-        share = sum(count * seconds for count, seconds in stretches) / (PARTS_OF_A_FAIR_SHARE * self.workers)
-        size = 0
-        for count, seconds in stretches:
-            taken = min(count, math.ceil(share / seconds - ROUNDING)) if seconds else count
-            size, share = size + taken, share - taken * seconds
-            if taken < count or share <= 0:
-                break
-        return max(1, size)
+        fair = sum(count * seconds for count, seconds in stretches) / self.workers
+        third, whole = (_lasting(fair / parts, stretches) for parts in (PARTS_OF_A_FAIR_SHARE, 1))
+        worth, least = (math.ceil(seconds / pace) if pace else 0 for seconds in (WORTH_SECONDS, LEAST_SECONDS))
+        wanted = max(math.ceil(third / self.together) * self.together, worth)
+        return min(max(third, min(wanted, whole), least), self.trials - start)
 
     def _stretches(self, start: int) -> Iterator[tuple[int, float]]:
         """Yield how many trials from `start` on take how many seconds each."""
@@ -80,3 +87,38 @@ class Bundles:
             if stop > start:
                 yield int(stop) - start, seconds
                 start = int(stop)
+
+
+def _lasting(seconds: float, stretches: Iterable[tuple[int, float]]) -> int:
+    """Return how many trials, of stretches of so many that take so long each, last for `seconds`: at least one."""
+    size = 0
+    for count, each in stretches:
+        taken = min(count, math.ceil(seconds / each - ROUNDING)) if each else count
+        size, seconds = size + taken, seconds - taken * each
+        if taken < count or seconds <= 0:
+            break
+    return max(1, size)
+
+
+@dataclass
+class Dealer:
+    """Gives bundles to workers that ask, and sees how long trials take."""
+
+    bundles: Bundles
+    clock: Callable[[], float] = time.monotonic
+    next: int = 0
+    """First trial that nobody has been given."""
+    pace: float = 0.0
+    """Seconds a trial of the bundle that ended last; 0 before one has."""
+    begun: dict[Bundle, float] = field(default_factory=dict)
+
+    def deal(self) -> Bundle | None:
+        """Return the next bundle; None where nothing is left."""
+        bundle = self.bundles.after(self.next, self.pace)
+        if bundle is not None:
+            self.next, self.begun[bundle] = bundle.stop, self.clock()
+        return bundle
+
+    def ended(self, bundle: Bundle) -> None:
+        """Take note that a bundle has ended."""
+        self.pace = (self.clock() - self.begun.pop(bundle)) / (bundle.stop - bundle.start)

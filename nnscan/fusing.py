@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,12 @@ OFF, AUTO = "off", "auto"
 
 Numbered = tuple[Trial, int]
 """A trial and the number of its attempt."""
+
+TOGETHER = ("mlp", "pair", "siamese")
+"""The networks that are trained together unasked: those that have rules of their own."""
+
+FEWEST = 4
+"""Trials that these are at least trained with, at most sizes."""
 
 FREE: dict[str, tuple[str, ...]] = {
     "data": ("augmentation", "normalization"),
@@ -45,6 +51,16 @@ def portions(trials: Iterable[Numbered], fuse: str) -> list[Portion]:
         shape = "" if fuse == OFF else shape_of(trial)
         parts.setdefault((shape, "" if shape and number == 1 else trial.key), []).append((trial, number))
     return [Portion(sorted(part, key=_examples), shape) for (shape, _), part in parts.items()]
+
+
+def company(models: Collection[str], fuse: str) -> int:
+    """Return how many trials of these networks a worker is best given at a time: as many as it trains together.
+
+    So far as that is known before any of them is measured.
+    """
+    if fuse not in (OFF, AUTO):
+        return int(fuse)
+    return FEWEST if fuse == AUTO and models and set(models) <= set(TOGETHER) else 1
 
 
 def shape_of(trial: Trial) -> str:

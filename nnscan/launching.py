@@ -25,6 +25,7 @@ from nnscan.cost import longest_first, seconds_of_work
 from nnscan.elsewhere import Elsewhere, elsewhere, remove_leftovers
 from nnscan.errors import DataError, LauncherError, NnscanError, StoreError
 from nnscan.failure import TRIES
+from nnscan.fusing import OFF, company
 from nnscan.grid import trains_networks
 from nnscan.launch_folder import Launch
 from nnscan.launch_options import FailedTrial, LaunchOptions, Outcome, Submitted
@@ -105,9 +106,16 @@ def launch(
         to_do = _to_do(order, plan, left_alone)
         wanted = to_do.first(order.options.limit)
         follower = Follower(folder, _of(plan.table, "key", wanted) if order.options.trial else plan.table)
-        work = _longest_first(Work(plan, wanted, plan.trials(wanted, to_do.attempts), follower), order, to_do)
+        together = company(_models(scan), order.options.fuse if scan.resources.processes == 1 else OFF)
+        work = Work(plan, wanted, plan.trials(wanted, to_do.attempts), follower, together=together)
+        work = _longest_first(work, order, to_do)
         outcome = replace(train(order, work), elsewhere=to_do.elsewhere)
     return waited(order, work, then(order, outcome))
+
+
+def _models(scan: Scan) -> set[str]:
+    """Return the names of the networks of a scan; "" stands for those of a training function of the user's."""
+    return {branch.constants.get(("model", "name"), "") for grid in scan.grids for branch in grid.branches.values()}
 
 
 def _of(table: pa.Table, column: str, values: pa.Array) -> pa.Table:
@@ -184,6 +192,8 @@ class Work:
     """Follows what the user shall see: the whole scan, one trial, or the retrainings."""
     costs: Sequence[Sequence[float]] = ()
     """What trials of the list take, as `Bundles` has it."""
+    together: int = 1
+    """How many of them a worker is best given at a time."""
 
 
 def _longest_first(work: Work, order: Order, to_do: ToDo) -> Work:
@@ -241,7 +251,7 @@ def _prepare_and_run(order: Order, launch: Launch, work: Work) -> None:
     workers = max(1, options.workers) if options.cluster == "inline" else options.workers
     with launcher_for(order.folder, launch, options.workers) as launcher:
         # Workers start while the data are looked at; they wait for the launch to be written.
-        submission = launcher.submit(Bundles(launch.name, len(work.keys), workers, work.costs))
+        submission = launcher.submit(Bundles(launch.name, len(work.keys), workers, work.costs, work.together))
         _gather_weights(order)
         launch = replace(launch, accepted=_check_inputs(order, work.plan))
         launch_folder.write(order.folder, launch, work.trials, code_changes())

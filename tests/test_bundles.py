@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnscan.bundles import Bundle, Bundles
+from nnscan.bundles import LEAST_SECONDS, Bundle, Bundles, Dealer
 
 
 def sizes(trials: int, workers: int) -> list[int]:
@@ -61,6 +61,53 @@ def simulated(bundles: Bundles, seconds: list[float], workers: int) -> float:
         free = min(range(workers), key=ends.__getitem__)
         ends[free] += sum(seconds[bundle.start : bundle.stop])
     return max(ends)
+
+
+def dealt(bundles: Bundles, seconds: list[float], workers: int) -> tuple[float, int]:
+    """Return when the last of `workers` ends that ask a dealer for bundles, and how many bundles there were."""
+    now, ends, running = 0.0, [0.0] * workers, dict[int, Bundle]()
+    dealer = Dealer(bundles, clock=lambda: now)
+    count = 0
+    while True:
+        free = min(range(workers), key=ends.__getitem__)
+        now = ends[free]
+        if free in running:
+            dealer.ended(running.pop(free))
+        bundle = dealer.deal()
+        if bundle is None:
+            ends[free] = math.inf
+            if not running:
+                return now, count
+            continue
+        running[free], count = bundle, count + 1
+        ends[free] = now + sum(seconds[bundle.start : bundle.stop])
+
+
+def test_short_trials_come_in_bundles_that_are_worth_their_files() -> None:
+    took, count = dealt(Bundles("launch", 1000, 2), [0.01] * 1000, 2)
+    assert count < len(sizes(1000, 2)) / 2
+    assert took <= 5 * 1.05
+
+
+@given(st.lists(st.sampled_from([0.001, 0.1, 5.0]), min_size=1, max_size=60), st.integers(2, 8))
+def test_no_bundle_is_more_than_a_fair_share_of_what_is_left_or_a_moment(seconds: list[float], workers: int) -> None:
+    bundles = Bundles("launch", len(seconds), workers)
+    dealer, left = Dealer(bundles, clock=iter(range(10**6)).__next__), len(seconds)
+    while (bundle := dealer.deal()) is not None:
+        least = math.ceil(LEAST_SECONDS / dealer.pace) if dealer.pace else 1
+        assert bundle.stop - bundle.start <= max(math.ceil(left / workers), least)
+        left -= bundle.stop - bundle.start
+        dealer.ended(bundle)
+    assert left == 0
+
+
+@pytest.mark.parametrize(
+    ("trials", "workers", "expected"),
+    [(60, 2, [12, 8, 8, 8, 4, 4, 4, 4, 4, 2, 1, 1]), (5, 2, [3, 1, 1]), (7, 1, [7])],
+)
+def test_trials_that_are_trained_together_come_together(trials: int, workers: int, expected: list[int]) -> None:
+    bundles = Bundles("launch", trials, workers, together=4)
+    assert [bundle.stop - bundle.start for bundle in bundles] == expected
 
 
 COSTS = st.lists(st.tuples(st.integers(1, 40), st.sampled_from([0.01, 1.0, 7.0, 300.0])), min_size=1, max_size=6)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from trials import ADAM, CNN, MLP, SGD, trial
 
-from nnscan.fusing import OFF, portions, shape_of
+from nnscan.fusing import OFF, company, portions, shape_of
 from nnscan.trial import Kind
 
 
@@ -88,3 +88,21 @@ def test_what_is_tried_again_goes_by_itself() -> None:
 def test_off_makes_each_trial_a_portion() -> None:
     trials = [(replace(trial(fold=fold), key=str(fold)), 1) for fold in range(3)]
     assert [len(portion.trials) for portion in portions(trials, OFF)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("models", "fuse", "expected"),
+    [
+        (["mlp"], "auto", 4),
+        (["pair", "siamese"], "auto", 4),
+        (["mlp", "cnn"], "auto", 1),
+        (["mlp", ""], "auto", 1),
+        ([], "auto", 1),
+        (["mlp"], "off", 1),
+        (["cnn"], "16", 16),
+    ],
+)
+def test_a_worker_is_given_as_many_at_a_time_as_it_is_sure_to_train_together(
+    models: list[str], fuse: str, expected: int
+) -> None:
+    assert company(models, fuse) == expected

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnscan.bundles import Bundle, Bundles
+from nnscan.bundles import Bundle, Dealer
 from nnscan.failure import TRIES
 from nnscan.launchers.forked.worker import Order, error_in
 
@@ -68,8 +68,8 @@ class Worker:
 class Crew:
     """The workers of a launch, and what is left for them to do."""
 
-    bundles: Bundles
-    """Cut when a worker asks."""
+    dealer: Dealer
+    """Has the bundles."""
     folder: Path
     """The scan folder."""
     hire: Callable[[int, Collection[int]], Worker]
@@ -78,8 +78,6 @@ class Crew:
     """Hears what becomes of each bundle."""
     workers: dict[int, Worker] = field(default_factory=dict)
     """Those that live, by their process."""
-    next: int = 0
-    """First trial that nobody has been given."""
     deaths: dict[Bundle, int] = field(default_factory=dict)
     """Of workers that had a bundle."""
     in_vain: dict[Bundle, int] = field(default_factory=dict)
@@ -91,8 +89,8 @@ class Crew:
 
     def start(self) -> None:
         """Hire all workers, each with a bundle."""
-        for place in range(self.bundles.workers):
-            bundle = self._cut()
+        for place in range(self.dealer.bundles.workers):
+            bundle = self.dealer.deal()
             if bundle is not None:
                 self._hire(place, Order(bundle, ""))
 
@@ -100,7 +98,7 @@ class Crew:
         """Take what a worker answers, and give it the next bundle, or none."""
         for line in worker.answers.read():
             self._tell_bundle(worker.bundle, error_in(line))
-            bundle = self._cut()
+            bundle = self.dealer.deal()
             if bundle is None:
                 worker.dismiss()
             else:
@@ -117,12 +115,6 @@ class Crew:
             how = death(status)
             print(f"worker {pid} died in bundle {worker.bundle.name}: {how}", file=sys.stderr, flush=True)
             self._replace(worker.place, Order(worker.bundle, how))
-
-    def _cut(self) -> Bundle | None:
-        bundle = self.bundles.after(self.next)
-        if bundle is not None:
-            self.next = bundle.stop
-        return bundle
 
     def _hire(self, place: int, order: Order) -> None:
         worker = self.hire(place, [one for other in self.workers.values() for one in other.descriptors()])
@@ -143,6 +135,7 @@ class Crew:
 
     def _tell_bundle(self, bundle: Bundle | None, error: str) -> None:
         assert bundle is not None  # a worker without one has nothing to answer
+        self.dealer.ended(bundle)
         self.tell({"event": "bundle", "bundle": bundle.plain(), "error": error})
 
 

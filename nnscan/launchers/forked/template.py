@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nnscan.allocator import keep_memory
-from nnscan.bundles import Bundles
+from nnscan.bundles import Bundles, Dealer
 from nnscan.launchers.forked.crew import Crew, Lines, Worker
 from nnscan.launchers.forked.gpus import share
 from nnscan.launchers.forked.kernel import call_this_process, end_with
@@ -78,7 +78,7 @@ def _run(request: Mapping[str, Any], bundles: Bundles, answers: IO[str]) -> None
     """Return when all bundles have ended and that is told, or when the launching process closes standard input."""
     deaths = _pipe_of_deaths()
     fork = partial(_fork, request, (STDIN, answers.fileno(), *deaths))
-    crew = Crew(bundles, Path(request["folder"]), fork, partial(_tell, answers))
+    crew = Crew(Dealer(bundles), Path(request["folder"]), fork, partial(_tell, answers))
     crew.start()
     while crew.workers:
         ready = set(wait([STDIN, deaths[0], *(worker.answers.descriptor for worker in crew.busy())]))

@@ -14,7 +14,7 @@ from typing import Any, cast
 from ray import tune
 from ray.tune.search import Searcher
 
-from nnscan.bundles import Bundle, Bundles
+from nnscan.bundles import Bundle, Bundles, Dealer
 
 EVENTS: SimpleQueue[dict[str, Any]] = SimpleQueue()
 """What the driver has to tell the launching process."""
@@ -28,23 +28,22 @@ class Cutter(Searcher):
 
     def __init__(self, bundles: Bundles, common: Mapping[str, Any]) -> None:
         super().__init__(metric="done", mode="max")
-        self._bundles = bundles
+        self._dealer = Dealer(bundles)
         self._common = dict(common)
-        self._next = 0
         self._running: dict[str, Bundle] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
         """Return the configuration of the next Tune trial: a bundle."""
-        bundle = self._bundles.after(self._next)
+        bundle = self._dealer.deal()
         if bundle is None:
             return cast(dict[str, Any], Searcher.FINISHED)  # a string, though Searcher says dict
-        self._next = bundle.stop
         self._running[trial_id] = bundle
         return {**self._common, "bundle": bundle.plain()}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Pass on what became of a bundle."""
         bundle = self._running.pop(trial_id)
+        self._dealer.ended(bundle)
         reason = "Its worker died again and again." if error else (result or {}).get("error", "")
         EVENTS.put({"event": "bundle", "bundle": bundle.plain(), "error": reason})
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nnscan.bundles import Bundle, Bundles
+from nnscan.bundles import Bundle, Bundles, Dealer
 from nnscan.launchers.forked.crew import STARTS_IN_VAIN, Crew, Lines, Worker, death
 from nnscan.launchers.forked.worker import Order, answer
 
@@ -32,7 +32,7 @@ class Stage:
     """What each worker was told to close."""
 
     def __post_init__(self) -> None:
-        self.crew = Crew(self.bundles, self.folder, self.hire, self.events.append)
+        self.crew = Crew(Dealer(self.bundles, clock=lambda: 0.0), self.folder, self.hire, self.events.append)
         self.crew.start()
 
     def hire(self, place: int, others: Collection[int]) -> Worker:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 from trials import CNN, MLP
 
+from nnscan.fusing import TOGETHER
 from nnscan.models.build import build
 from nnscan.training.fusion import choice
 from nnscan.training.fusion.choice import SIZES, choose
@@ -130,6 +132,13 @@ def test_exact_bits_leave_only_perceptrons_together(tmp_path: Path) -> None:
     assert choose(network(MLP), example(), "3", tmp_path, exact=True).size == 3
     found = choose(network(CNN), example(), "3", tmp_path, exact=True)
     assert (found.size, "deterministic" in found.reason) == (1, True)
+
+
+@pytest.mark.parametrize("made", [lambda: network(MLP), lambda: network(CNN), pairs], ids=["mlp", "cnn", "pair"])
+def test_the_networks_with_rules_of_their_own_are_those_that_a_launch_counts_on(
+    made: Callable[[], nn.Module], request: pytest.FixtureRequest
+) -> None:
+    assert (choice._kind(made()) is not None) == (request.node.callspec.id in TOGETHER)
 
 
 def test_what_vmap_refuses_is_trained_alone_though_asked(tmp_path: Path) -> None:
