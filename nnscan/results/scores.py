@@ -215,9 +215,9 @@ class _Cells:
     ) -> FamilyScores:
         planned = np.zeros((self.count, self.slots.max(initial=0) + 1), dtype=bool)
         planned[self.configurations, self.slots] = True
+        done = self._where(self.states == State.COMPLETED)
         matrix = np.full(planned.shape, math.nan)
-        done = np.flatnonzero(self.states == State.COMPLETED)
-        matrix[self.configurations[done], self.slots[done]] = scores[self.rows[done]]
+        matrix[done.configurations, done.slots] = scores[done.rows]
         counts = np.bincount(self.configurations * len(State) + self.states, minlength=self.count * len(State))
         return FamilyScores(
             name=name,
@@ -225,27 +225,35 @@ class _Cells:
             scores=matrix,
             planned=planned,
             states=counts.reshape(self.count, len(State)),
-            rows=self._representatives(),
-            best_epochs=self._means(best_epochs, done),
-            seconds=self._means(floats(trials["seconds"]), done),
-            parameters=self._last(_integers(trials["parameters"], missing=-1), done),
+            rows=self._where(self.rows >= 0)._last_rows(),
+            best_epochs=done._means(best_epochs),
+            seconds=done._means(floats(trials["seconds"])),
+            parameters=done._last(_integers(trials["parameters"], missing=-1)),
         )
 
-    def _representatives(self) -> Integers:
-        ended = np.flatnonzero(self.rows >= 0)
-        return self._last(np.arange(self.rows.max(initial=-1) + 1), ended)
+    def _where(self, mask: Flags) -> _Cells:
+        if mask.all():  # as at the end of most scans
+            return self
+        arrays = (self.configurations, self.slots, self.rows, self.states)
+        configurations, slots, rows, states = (array[mask] for array in arrays)
+        return _Cells(configurations=configurations, slots=slots, rows=rows, states=states, count=self.count)
 
-    def _last(self, values: Integers, trials: Integers) -> Integers:
-        """One value a configuration, of those of its trials; -1 where it has none."""
+    def _last_rows(self) -> Integers:
+        """One row a configuration, of those of its trials; -1 where it has none."""
         found = np.full(self.count, -1, dtype=np.int64)
-        found[self.configurations[trials]] = values[self.rows[trials]]
+        found[self.configurations] = self.rows
         return found
 
-    def _means(self, values: Floats, trials: Integers) -> Floats:
-        found, members = values[self.rows[trials]], self.configurations[trials]
+    def _last(self, values: Integers) -> Integers:
+        """One value a configuration, of those of its trials; -1 where it has none."""
+        last: Integers = np.append(values, -1)[self._last_rows()]
+        return last
+
+    def _means(self, values: Floats) -> Floats:
+        found = values[self.rows]
         known = np.isfinite(found)
-        sums = np.bincount(members, weights=np.where(known, found, 0.0), minlength=self.count)
-        counts = np.bincount(members, weights=known, minlength=self.count)
+        sums = np.bincount(self.configurations, weights=np.where(known, found, 0.0), minlength=self.count)
+        counts = np.bincount(self.configurations, weights=known, minlength=self.count)
         mean: Floats = sums / np.where(counts, counts, math.nan)
         return mean
 
