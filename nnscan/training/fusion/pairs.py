@@ -1,16 +1,16 @@
 """The networks of `models/pairs.py`, several of a stack trained together on the CPU, with their own backward.
 
-Two to four at a time are best. us of CPU time of a step of one network with its loss, without optimiser, of batches of
-100 with batch normalisation: alone (as `training.loop` does it) / four here, each with its own batch. One thread of a
-busy Zen 5, the least of 7 rounds that took turns:
+About four at a time are best. us of CPU time of a step of one network, without its loss, of batches of 100 with batch
+normalisation: alone (as `training.loop` does it) / four here, each with its own batch. One thread of a busy Zen 5, the
+least of 7 rounds that took turns:
 
 channels, channels, hidden | (8, 8, 64) | (16, 16, 128) | (32, 32, 64) | (64, 64, 256)
-siamese                    | 1531 / 819 | 1873 / 1514   | 2905 / 2600  | 6063 / 5695
-siamese, with shortcuts    | 2226 / 1222 | 3134 / 2220  | 5101 / 4063  | 11044 / 8229
-pair                       | 925 / 474  | 1096 / 912    | 1570 / 1501  | 3076 / 3230
-pair, with shortcuts       | 1631 / 825 | 2336 / 1459   | 4027 / 2709  | 8060 / 5607
+siamese                    | 1336 / 514 | 1557 / 1115   | 2251 / 1879  | 5599 / 4342
+siamese, with shortcuts    | 1969 / 1047 | 2975 / 1892  | 5780 / 3405  | 11419 / 7277
+pair                       | 813 / 360  | 902 / 556     | 1214 / 1075  | 2580 / 2578
+pair, with shortcuts       | 1467 / 684 | 2179 / 1474   | 4020 / 2891  | 8631 / 5521
 
-Where all see the same batch, four of the smallest take a fifth less.
+What a step takes beside the network is shared by four, too: `choice.BESIDE_SECONDS`.
 """
 
 from __future__ import annotations
