@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
@@ -161,15 +162,18 @@ def summarize(
     """
     planned = join(_in_families(plan, families), trials, running=running)
     scores, best_epochs = trial_scores(trials, metric, epochs)
-    found = [
-        Family(family_scores(planned, code, trials, scores, best_epochs), trials, metrics.smallest_wins(metric))
-        for code in range(len(planned.family_names))
-    ]
+    smallest = metrics.smallest_wins(metric)
+
+    def family(code: int) -> Family:
+        return Family(family_scores(planned, code, trials, scores, best_epochs), trials, smallest)
+
+    with ThreadPoolExecutor(pa.cpu_count()) as pool:  # numpy and Arrow leave Python to others while they work
+        found = list(pool.map(family, range(len(planned.family_names))))
     _check_by(by, found)
     return Summary(
         scan=scan,
         metric=metric,
-        smallest=metrics.smallest_wins(metric),
+        smallest=smallest,
         counts=_counts(planned),
         families=tuple(family.summary(by, top) for family in found),
         troubles=_troubles(planned, trials),
