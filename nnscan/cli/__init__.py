@@ -5,6 +5,7 @@ Nothing here imports torch, ray, pyarrow or rich until a command needs it: `nnsc
 
 from __future__ import annotations
 
+import gc
 from typing import Annotated
 
 import typer
@@ -91,4 +92,7 @@ app.command()(doctor.doctor)
 
 def main() -> None:
     """Run the command that the process was started with."""
-    app()
+    try:
+        app()
+    finally:
+        gc.freeze()  # the process ends: to look for garbage among torch's objects would take it another second

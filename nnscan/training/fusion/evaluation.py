@@ -11,6 +11,7 @@ from torch import Tensor
 from nnscan.tasks.classification import Classification
 from nnscan.tasks.outputs import Outputs, changed
 from nnscan.training.evaluate import Evaluation, evaluate, sum_type
+from nnscan.training.fusion.losses import mean_losses
 from nnscan.training.fusion.member import Member, rows_of, runs
 from nnscan.training.fusion.network import StackedNetwork
 from nnscan.training.loop import Row
@@ -64,7 +65,7 @@ def _sums(
     """Return of a batch the losses, (k,), and of each class the hits (k, classes) and the examples (classes,)."""
     assert isinstance(outputs, Tensor)
     labels = tasks[0].labels(targets)
-    means = torch.stack([task.mean_loss(own, targets) for task, own in zip(tasks, outputs, strict=True)])
+    means = mean_losses(tasks, outputs, targets)
     right = (outputs.argmax(2) == labels).long()
     hits = labels.new_zeros(len(tasks), classes).index_add_(1, labels, right)
     examples = labels.new_zeros(classes).index_add_(0, labels, torch.ones_like(labels))

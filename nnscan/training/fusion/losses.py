@@ -9,6 +9,7 @@ from functools import cache, partial
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from nnscan.tasks.classification import Classification, first_column
 from nnscan.tasks.outputs import Outputs, changed, filled, tensors
@@ -51,6 +52,16 @@ def of(tasks: Sequence[Task]) -> StackedLoss:
     if kinds == {Pairs}:
         return partial(_pairs, [task for task in tasks if isinstance(task, Pairs)])
     return partial(_one_by_one, tasks)
+
+
+def mean_losses(tasks: Sequence[Classification], outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return what each task's `mean_loss` says of outputs (k, n, C) and targets that all share, (k,), bit for bit."""
+    is_plain = all(task == Classification() for task in tasks)
+    if not is_plain or outputs.dtype is not torch.float32 or not _turns(outputs):
+        return torch.stack([task.mean_loss(own, targets) for task, own in zip(tasks, outputs, strict=True)])
+    labels = tasks[0].labels(targets)
+    logs = _turned(outputs).log_softmax(1)[..., : len(labels)].mT.contiguous()
+    return torch.stack([functional.nll_loss(own, labels) for own in logs])
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, smoothing: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import groupby, pairwise
 
 import torch
@@ -69,7 +70,7 @@ class Member:
         state, batch_size = self.state, self.state.trial.settings["training"]["batch_size"]
         seed = epoch_seed(state, Purpose.ORDER)
         self.order = self.data.training[epoch_order(len(self.data.training), seed).to(self.data.training.device)]
-        self.batches = list(pairwise([0, *batch_ends(len(self.order), batch_size)]))
+        self.batches = _batches(len(self.order), batch_size)
         begun = state.epoch * state.steps_per_epoch
         self.rates = [state.schedule(begun + step) for step in range(len(self.batches))]
         if state.step == 0:
@@ -124,6 +125,12 @@ class Member:
         """Equal for members whose steps differ in rates, momentum and weight decay at most."""
         settings = self.state.trial.settings["optimizer"]
         return settings.get("betas"), settings.get("epsilon"), self.state.steps
+
+
+@lru_cache(maxsize=8)  # trials that are trained together have the same ones
+def _batches(examples: int, batch_size: int) -> Sequence[tuple[int, int]]:
+    """Return where each batch of an epoch begins and ends."""
+    return tuple(pairwise([0, *batch_ends(examples, batch_size)]))
 
 
 def rows_of(members: Sequence[Member]) -> slice:

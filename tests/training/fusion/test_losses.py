@@ -80,3 +80,14 @@ def test_gradients_of_cross_entropy_are_those_of_autograd_to_the_bit(count: int,
         torch.nn.functional.cross_entropy(leaf, labels).backward()  # type: ignore[no-untyped-call]
         assert leaf.grad is not None
         assert torch.equal(gradient, leaf.grad)
+
+
+@given(count=st.integers(1, 130), classes=st.integers(2, 40), smoothing=st.sampled_from([0.0, 0.1]))
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+def test_mean_losses_are_those_of_each_task_to_the_bit(loss: str, count: int, classes: int, smoothing: float) -> None:
+    generator = torch.Generator().manual_seed(count + 1000 * classes)
+    outputs = 3 * torch.randn(3, count, classes, generator=generator)
+    targets = torch.randint(classes, (count,), generator=generator)
+    tasks = [Classification(loss, smoothing) for _ in range(3)]
+    expected = [task.mean_loss(own, targets) for task, own in zip(tasks, outputs, strict=True)]
+    assert losses.mean_losses(tasks, outputs, targets).tolist() == torch.stack(expected).tolist()
