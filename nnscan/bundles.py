@@ -11,9 +11,8 @@ PARTS_OF_A_FAIR_SHARE = 3
 """A worker that asks gets a third of its fair share of what is left, so that all workers end together
 (guided self-scheduling, Polychronopoulos and Kuck 1987, with a smaller first chunk)."""
 
-WORTH_SECONDS, LEAST_SECONDS = 0.5, 0.1
-"""What a bundle should take, where a fair share lasts so long, and what it takes even where not: its journal, its part
-and their merging cost some 0.04 s."""
+WORTH_SECONDS = 0.5
+"""What a bundle should take, where a fair share lasts so long: its journal, its part and their merging cost 0.04 s."""
 
 ROUNDING = 1e-9
 """Of a quotient that is whole."""
@@ -64,8 +63,8 @@ class Bundles:
     def after(self, start: int, pace: float = 0.0) -> Bundle | None:
         """Return the bundle from trial `start` on: a third of the fair share of what is left; None at the end.
 
-        More, up to a fair share, where a worker is best given more at a time, or where trials take but `pace` seconds:
-        then a tenth of a second in any case.
+        More, up to a fair share, where a worker is best given more at a time, or where those before took but `pace`
+        seconds each.
         """
         left = self.trials - start
         if left <= 0:
@@ -77,9 +76,10 @@ class Bundles:
         stretches = list(self._stretches(start))
         fair = sum(count * seconds for count, seconds in stretches) / self.workers
         third, whole = (_lasting(fair / parts, stretches) for parts in (PARTS_OF_A_FAIR_SHARE, 1))
-        worth, least = (math.ceil(seconds / pace) if pace else 0 for seconds in (WORTH_SECONDS, LEAST_SECONDS))
+        worth = math.ceil(WORTH_SECONDS / pace) if pace else 0
         wanted = max(math.ceil(third / self.together) * self.together, worth)
-        return min(max(third, min(wanted, whole), least), self.trials - start)
+        # No more than a fair share: what comes next may take a thousand times as long as what the pace is of.
+        return max(third, min(wanted, whole))
 
     def _stretches(self, start: int) -> Iterator[tuple[int, float]]:
         """Yield how many trials from `start` on take how many seconds each."""

@@ -58,9 +58,11 @@ def company(models: Collection[str], fuse: str) -> int:
 
     So far as that is known before any of them is measured.
     """
-    if fuse not in (OFF, AUTO):
+    if fuse == OFF or not models or "" in models:  # "": a training function of the user's
+        return 1
+    if fuse != AUTO:
         return int(fuse)
-    return FEWEST if fuse == AUTO and models and set(models) <= set(TOGETHER) else 1
+    return FEWEST if set(models) <= set(TOGETHER) else 1
 
 
 def shape_of(trial: Trial) -> str:

@@ -100,6 +100,7 @@ def test_off_makes_each_trial_a_portion() -> None:
         ([], "auto", 1),
         (["mlp"], "off", 1),
         (["cnn"], "16", 16),
+        ([""], "16", 1),
     ],
 )
 def test_a_worker_is_given_as_many_at_a_time_as_it_is_sure_to_train_together(

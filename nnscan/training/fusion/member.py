@@ -122,7 +122,10 @@ class Member:
 
     @property
     def optimizer_kind(self) -> object:
-        """Equal for members whose steps differ in rates, momentum and weight decay at most."""
+        """Equal for members whose steps differ in rates, momentum and weight decay at most.
+
+        Whether there is momentum, and of what kind, is the same in all of a group (`fusing.shape_of`).
+        """
         settings = self.state.trial.settings["optimizer"]
         return settings.get("betas"), settings.get("epsilon"), self.state.steps
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from nnscan.training.fusion import by_row
 from nnscan.training.fusion.by_row import Hyperparameters, TakeStep
 from nnscan.training.fusion.member import Member, rows_of, runs
@@ -23,8 +25,8 @@ def of(optimizer: StackedOptimizer, members: Sequence[Member]) -> list[TakeStep]
 def _of_kind(optimizer: StackedOptimizer, members: Sequence[Member]) -> list[TakeStep]:
     equal = list(runs(members, lambda member: member.optimizer_steps))
     values = optimizer.stack.values[rows_of(members)]
-    small = values.numel() < WORTH_A_CALL * len(equal)
-    if small and len(equal) > 1 and values.device.type == "cpu" and by_row.agrees(optimizer.name, values.dtype):
+    small = len(equal) > 1 and values.numel() < WORTH_A_CALL * len(equal)
+    if small and (values.device.type, values.dtype) == ("cpu", torch.float32) and by_row.agrees(optimizer.name):
         return [by_row.prepared(optimizer, rows_of(members), _told(members))]
     return [_one_call(optimizer, run) for run in equal]
 

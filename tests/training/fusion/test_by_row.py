@@ -70,7 +70,7 @@ def test_each_network_gets_the_step_of_its_own_optimiser(name: str, decay: float
     together = trained_together(tables, rates, given)
     alone = torch.stack([trained_alone(*own) for own in zip(tables, rates, given.unbind(1), strict=True)])
     torch.testing.assert_close(together, alone, rtol=1e-5 if dtype is torch.float32 else 1e-13, atol=0)
-    if by_row.agrees(NAMES[name]["name"], dtype):
+    if dtype is torch.float32 and by_row.agrees(NAMES[name]["name"]):
         assert torch.equal(together, alone)
 
 
@@ -84,5 +84,5 @@ def test_it_is_found_out_where_other_bits_come_out(name: str, monkeypatch: pytes
         return prepared(optimizer, rows, Hyperparameters(told.settings, other, told.taken))
 
     monkeypatch.setattr(by_row, "prepared", scaled)
-    assert not by_row.agrees(name, torch.float32)
+    assert not by_row.agrees(name)
     by_row.agrees.cache_clear()
