@@ -19,7 +19,7 @@ TOGETHER = ("mlp", "pair", "siamese")
 """The networks that are trained together unasked: those that have rules of their own."""
 
 FEWEST = 4
-"""Trials that these are at least trained with, at most sizes."""
+"""How many of these are trained at a time at least, unless they are faster alone."""
 
 FREE: dict[str, tuple[str, ...]] = {
     "data": ("augmentation", "normalization"),

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -38,11 +38,6 @@ class Hyperparameters:
         """Return a number of each, (k, 1)."""
         return like.new_tensor([[table[name]] for table in self.settings])
 
-    @cached_property
-    def decay(self) -> bool:
-        """Whether any weights decay."""
-        return any(table["weight_decay"] for table in self.settings)
-
     def by_step(self) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Return the learning rates, (steps, k, 1)."""
         return np.array(self.rates, dtype=np.float64).T[..., None]
@@ -58,74 +53,70 @@ def prepared(optimizer: StackedOptimizer, rows: slice, told: Hyperparameters) ->
     return (_Sgd if optimizer.name == "sgd" else _Adam)(optimizer, rows, told)
 
 
-@dataclass
-class _Sgd:
+class _Rows:
+    """The rows of the networks, and room for as many values."""
+
+    def __init__(self, optimizer: StackedOptimizer, rows: slice, told: Hyperparameters) -> None:
+        self.values, self.gradients = optimizer.stack.values[rows], optimizer.stack.gradients[rows]
+        self.decays = told.column(self.values, "weight_decay")
+        self.decay = any(table["weight_decay"] for table in told.settings)
+        self.room = torch.empty_like(self.values)
+
+    def decayed(self) -> Tensor:
+        """Return the gradients with those of the weights' decay."""
+        if not self.decay:
+            return self.gradients
+        return torch.addcmul(self.gradients, self.values, self.decays, out=self.room)
+
+
+class _Sgd(_Rows):
     """Stochastic gradient descent, with momentum or without."""
 
-    optimizer: StackedOptimizer
-    rows: slice
-    told: Hyperparameters
-    scales: Tensor = field(init=False)
-    """(steps, k, 1): minus the learning rates."""
-
-    def __post_init__(self) -> None:
-        stack, rows = self.optimizer.stack, self.rows
-        self.values, self.gradients = stack.values[rows], stack.gradients[rows]
-        self.decays, self.momenta = self.told.column(self.values, "weight_decay"), None
-        self.direction = torch.empty_like(self.values)
-        self.scales = torch.from_numpy(-self.told.by_step()).to(self.values)
-        for buffers in self.optimizer.moments.values():
-            self.buffers, self.momenta = buffers[rows], self.told.column(self.values, "momentum")
-            self.looks_ahead = bool(self.told.settings[0]["nesterov"])
+    def __init__(self, optimizer: StackedOptimizer, rows: slice, told: Hyperparameters) -> None:
+        super().__init__(optimizer, rows, told)
+        self.scales = torch.from_numpy(-told.by_step()).to(self.values)  # (steps, k, 1)
+        self.momenta: Tensor | None = None
+        for buffers in optimizer.moments.values():
+            self.buffers, self.momenta = buffers[rows], told.column(self.values, "momentum")
+            self.looks_ahead = bool(told.settings[0]["nesterov"])
 
     def __call__(self, step: int) -> None:
-        direction = self.gradients
-        if self.told.decay:
-            direction = torch.addcmul(self.gradients, self.values, self.decays, out=self.direction)
+        direction = self.decayed()
         if self.momenta is not None:
             self.buffers.mul_(self.momenta).add_(direction)
             direction = self._ahead(direction, self.momenta) if self.looks_ahead else self.buffers
         self.values.addcmul_(direction, self.scales[step])
 
     def _ahead(self, direction: Tensor, momenta: Tensor) -> Tensor:
-        return torch.addcmul(direction, self.buffers, momenta, out=self.direction)
+        return torch.addcmul(direction, self.buffers, momenta, out=self.room)
 
 
-@dataclass
-class _Adam:
+class _Adam(_Rows):
     """Adam, and AdamW, whose weight decay does not pass through the moments."""
 
-    optimizer: StackedOptimizer
-    rows: slice
-    told: Hyperparameters
-    scales: Tensor = field(init=False)
-    """(steps, k, 1): minus the learning rates, without the bias of the first moments."""
-
-    def __post_init__(self) -> None:
-        stack, rows, settings = self.optimizer.stack, self.rows, self.told.settings[0]
-        self.values, self.gradients = stack.values[rows], stack.gradients[rows]
-        self.averages, self.squares = (self.optimizer.moments[name][rows] for name in ("exp_avg", "exp_avg_sq"))
-        (self.beta1, self.beta2), self.epsilon = settings["betas"], settings["epsilon"]
-        self.direction, self.roots = torch.empty_like(self.values), torch.empty_like(self.values)
-        rates, decays = self.told.by_step(), self.told.column(self.values.double(), "weight_decay")
-        first = np.array(self.told.corrections(self.beta1))[:, None, None]
-        self.scales = torch.from_numpy(-(rates / first)).to(self.values)
-        self.root_corrections = list(map(math.sqrt, self.told.corrections(self.beta2)))
-        self.decays = decays.to(self.values)
-        self.shrinkage = torch.from_numpy(1 - rates * decays.numpy()).to(self.values)
+    def __init__(self, optimizer: StackedOptimizer, rows: slice, told: Hyperparameters) -> None:
+        super().__init__(optimizer, rows, told)
+        settings = told.settings[0]
+        self.averages, self.squares = (optimizer.moments[name][rows] for name in ("exp_avg", "exp_avg_sq"))
+        self.roots = torch.empty_like(self.values)
         self.arrays = self.squares.numpy(), self.roots.numpy()
+        (self.beta1, self.beta2), self.epsilon = settings["betas"], settings["epsilon"]
+        rates, decays = told.by_step(), told.column(self.values.double(), "weight_decay").numpy()
+        first = np.array(told.corrections(self.beta1))[:, None, None]
+        self.scales = torch.from_numpy(-(rates / first)).to(self.values)  # (steps, k, 1)
+        self.root_corrections = list(map(math.sqrt, told.corrections(self.beta2)))
+        self.is_decoupled = optimizer.name == "adamw"
+        self.shrinkage = torch.from_numpy(1 - rates * decays).to(self.values)
 
     def __call__(self, step: int) -> None:
-        gradients = self.gradients
-        if self.told.decay and self.optimizer.name == "adamw":
+        gradients = self.gradients if self.is_decoupled else self.decayed()
+        if self.is_decoupled and self.decay:
             self.values.mul_(self.shrinkage[step])
-        elif self.told.decay:
-            gradients = torch.addcmul(self.gradients, self.values, self.decays, out=self.direction)
         self.averages.lerp_(gradients, 1 - self.beta1)
         self.squares.mul_(self.beta2).addcmul_(gradients, gradients, value=1 - self.beta2)
         np.sqrt(self.arrays[0], out=self.arrays[1])  # as the kernels do: torch.sqrt rounds one in five values away
         self.roots.div_(self.root_corrections[step]).add_(self.epsilon)
-        self.values.add_(torch.mul(self.averages, self.scales[step], out=self.direction).div_(self.roots))
+        self.values.add_(torch.mul(self.averages, self.scales[step], out=self.room).div_(self.roots))
 
 
 @cache
